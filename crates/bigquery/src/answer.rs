@@ -1,0 +1,207 @@
+//! An answer on its way down: decoded once, edited where it must be, watched for what the record says.
+
+use bytes::Bytes;
+use flate2::write::GzDecoder;
+use gateway::{Answer, AnswerBody, Chunk, Learnt, NextChunk, Presence, UpstreamFault};
+use http::StatusCode;
+use http::response::Parts;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming};
+use std::io::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::sync::mpsc;
+
+use crate::json::{Edit, Editor, Watcher};
+use crate::learn;
+use crate::methods::Shape;
+
+/// Packed bytes that are unpacked at a time: gzip makes at most about a thousand bytes of one.
+const UNPACK_BYTES: usize = 4 * 1024;
+
+/// How a body is read.
+pub(crate) struct Reading {
+    pub(crate) status: StatusCode,
+    pub(crate) shape: Shape,
+    pub(crate) gzip: bool,
+    pub(crate) edits: Vec<Edit>,
+    pub(crate) keeps_schema: bool,
+}
+
+/// An answer whose body is still to come.
+pub(crate) fn reading(
+    head: Parts,
+    body: Incoming,
+    reading: Reading,
+    presence: Presence,
+    repeatable: bool,
+) -> Answer {
+    let body = ReadBody {
+        source: Source::Upstream(body),
+        unpack: reading.gzip.then(|| GzDecoder::new(Vec::new())),
+        packed: Bytes::new(),
+        editors: reading.edits.into_iter().map(Editor::new).collect(),
+        watcher: Watcher::default(),
+        status: reading.status,
+        shape: reading.shape,
+        keeps_schema: reading.keeps_schema,
+    };
+    Answer { head, body: Box::new(body), presence, repeatable }
+}
+
+/// An answer of our own.
+pub(crate) fn whole(head: Parts, body: Bytes, presence: Presence, shape: Shape, repeatable: bool) -> Answer {
+    let body = ReadBody {
+        source: Source::Own(Some(body)),
+        unpack: None,
+        packed: Bytes::new(),
+        editors: Vec::new(),
+        watcher: Watcher::default(),
+        status: head.status,
+        shape,
+        keeps_schema: false,
+    };
+    Answer { head, body: Box::new(body), presence, repeatable }
+}
+
+/// No answer: the client left while BigQuery was asked.
+pub(crate) fn left(presence: Presence, repeatable: bool) -> Answer {
+    let mut head = http::Response::new(()).into_parts().0;
+    head.status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut answer = whole(head, Bytes::new(), presence, Shape::Other, repeatable);
+    answer.body = Box::new(Left);
+    answer
+}
+
+struct Left;
+
+impl AnswerBody for Left {
+    fn next(&mut self) -> NextChunk<'_> {
+        Box::pin(async { Some(Err(UpstreamFault("the client left".to_owned()))) })
+    }
+
+    fn learnt(self: Box<Self>) -> Learnt {
+        Learnt::default()
+    }
+}
+
+enum Source {
+    Upstream(Incoming),
+    Own(Option<Bytes>),
+}
+
+struct ReadBody {
+    source: Source,
+    unpack: Option<GzDecoder<Vec<u8>>>,
+    /// Received and not yet unpacked.
+    packed: Bytes,
+    editors: Vec<Editor>,
+    watcher: Watcher,
+    status: StatusCode,
+    shape: Shape,
+    keeps_schema: bool,
+}
+
+impl ReadBody {
+    async fn read(&mut self) -> Option<Result<Chunk, UpstreamFault>> {
+        loop {
+            let wire = match self.wire().await {
+                Some(Ok(wire)) => wire,
+                Some(Err(fault)) => return Some(Err(fault)),
+                None => return self.end().err().map(Err),
+            };
+            match self.chunk(wire) {
+                // All of it was taken out.
+                Ok(chunk) if chunk.wire.is_empty() => continue,
+                other => return Some(other),
+            }
+        }
+    }
+
+    async fn wire(&mut self) -> Option<Result<Bytes, UpstreamFault>> {
+        if !self.packed.is_empty() {
+            let taken = self.packed.len().min(UNPACK_BYTES);
+            return Some(Ok(self.packed.split_to(taken)));
+        }
+        loop {
+            let part = match &mut self.source {
+                Source::Own(body) => body.take().filter(|body| !body.is_empty())?,
+                Source::Upstream(body) => match body.frame().await? {
+                    Err(error) => return Some(Err(UpstreamFault(outbound::causes(&error)))),
+                    Ok(frame) => match frame.into_data() {
+                        Ok(data) if !data.is_empty() => data,
+                        _ => continue,
+                    },
+                },
+            };
+            if self.unpack.is_none() {
+                return Some(Ok(part));
+            }
+            self.packed = part;
+            let taken = self.packed.len().min(UNPACK_BYTES);
+            return Some(Ok(self.packed.split_to(taken)));
+        }
+    }
+
+    fn chunk(&mut self, wire: Bytes) -> Result<Chunk, UpstreamFault> {
+        let decoded = match &mut self.unpack {
+            None => wire.clone(),
+            Some(unpack) => {
+                unpack.write_all(&wire).map_err(|_| UpstreamFault("its gzip is damaged".to_owned()))?;
+                Bytes::from(std::mem::take(unpack.get_mut()))
+            }
+        };
+        if self.editors.is_empty() {
+            self.watcher.push(&decoded);
+            return Ok(Chunk { wire, decoded });
+        }
+        // The record learns from the whole answer; the client gets the edited one, which is what is kept.
+        self.watcher.push(&decoded);
+        let mut edited = decoded;
+        for editor in &mut self.editors {
+            let mut out = Vec::with_capacity(edited.len());
+            let done = editor.push(&edited, &mut out);
+            done.map_err(|_| UpstreamFault("its JSON can't be edited as it must be".to_owned()))?;
+            edited = out.into();
+        }
+        Ok(Chunk { wire: edited.clone(), decoded: edited })
+    }
+
+    /// A clean end: packed bytes were whole, and so was what was edited.
+    fn end(&mut self) -> Result<(), UpstreamFault> {
+        if let Some(unpack) = &mut self.unpack {
+            unpack.try_finish().map_err(|_| UpstreamFault("its gzip ends too early".to_owned()))?;
+        }
+        match self.editors.iter().all(Editor::is_done) {
+            true => Ok(()),
+            false => Err(UpstreamFault("its JSON ends too early".to_owned())),
+        }
+    }
+}
+
+impl AnswerBody for ReadBody {
+    fn next(&mut self) -> NextChunk<'_> {
+        Box::pin(self.read())
+    }
+
+    fn learnt(self: Box<Self>) -> Learnt {
+        learn::from_answer(self.status, self.shape, &self.watcher, self.keeps_schema)
+    }
+}
+
+/// A request body made of recorded parts.
+pub(crate) struct Passed(pub(crate) mpsc::Receiver<Result<Bytes, String>>);
+
+impl Body for Passed {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        self.0
+            .poll_recv(context)
+            .map(|part| part.map(|part| part.map(Frame::data).map_err(std::io::Error::other)))
+    }
+}

@@ -1,0 +1,13 @@
+//! JSON at the byte: find members, splice, edit and watch bodies that pass, without building a tree.
+
+mod spans;
+mod splice;
+mod mask;
+mod editor;
+mod watcher;
+
+pub(crate) use editor::{Edit, Editor};
+pub(crate) use mask::Mask;
+pub(crate) use spans::{Members, check_plain, members};
+pub(crate) use splice::Splice;
+pub(crate) use watcher::Watcher;

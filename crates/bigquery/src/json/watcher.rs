@@ -1,0 +1,157 @@
+//! Watches JSON that passes: counts the rows and keeps everything else, in bounded memory.
+
+/// The part of a body beside its rows that is kept, in bytes.
+const SKELETON_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What a body was like. The elements of the outermost object's `rows` are counted and left out of the
+/// skeleton.
+#[derive(Default)]
+pub(crate) struct Watcher {
+    depth: usize,
+    string: bool,
+    escaped: bool,
+    /// The outermost object's current key, while it is read and after.
+    key: Vec<u8>,
+    in_key: bool,
+    expects_key: bool,
+    in_rows: bool,
+    saw_rows: bool,
+    rows: u64,
+    skeleton: Vec<u8>,
+    overflowed: bool,
+}
+
+impl Watcher {
+    /// Watches a part.
+    pub(crate) fn push(&mut self, part: &[u8]) {
+        let mut at = 0;
+        while at < part.len() {
+            if self.in_rows {
+                at += self.rows_part(&part[at..]);
+            } else {
+                self.byte(part[at]);
+                at += 1;
+            }
+        }
+    }
+
+    /// Rows seen, if the body had a `rows` member.
+    pub(crate) fn rows(&self) -> Option<u64> {
+        self.saw_rows.then_some(self.rows)
+    }
+
+    /// The body without its rows; none if it was too long.
+    pub(crate) fn skeleton(&self) -> Option<&[u8]> {
+        (!self.overflowed).then_some(&self.skeleton)
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.keep(byte);
+        if self.string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => {
+                    self.string = false;
+                    self.in_key = false;
+                    return;
+                }
+                _ => {}
+            }
+            if self.in_key && self.key.len() < 64 {
+                self.key.push(byte);
+            }
+            return;
+        }
+        match byte {
+            b'"' => {
+                self.string = true;
+                if self.depth == 1 && self.expects_key {
+                    self.in_key = true;
+                    self.expects_key = false;
+                    self.key.clear();
+                }
+            }
+            b'{' | b'[' => {
+                self.depth += 1;
+                self.expects_key = self.depth == 1 && byte == b'{';
+                if byte == b'[' && self.depth == 2 && self.key == b"rows" {
+                    self.in_rows = true;
+                    self.saw_rows = true;
+                }
+            }
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            b',' if self.depth == 1 => self.expects_key = true,
+            _ => {}
+        }
+    }
+
+    /// The bulk of a body: only strings and brackets matter. Returns how much of `part` was rows.
+    fn rows_part(&mut self, part: &[u8]) -> usize {
+        for (at, byte) in part.iter().enumerate() {
+            if self.string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.string = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.string = true,
+                b'{' | b'[' => {
+                    if self.depth == 2 {
+                        self.rows += 1;
+                    }
+                    self.depth += 1;
+                }
+                b'}' | b']' => {
+                    self.depth -= 1;
+                    if self.depth == 1 {
+                        self.in_rows = false;
+                        self.keep(b']');
+                        return at + 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+        part.len()
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.skeleton.len() < SKELETON_BYTES_MAX {
+            self.skeleton.push(byte);
+        } else {
+            self.overflowed = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_counted_and_left_out() {
+        let body = r#"{"schema":{"fields":[{"name":"rows"}]},"rows":[{"f":[{"v":"]\"}"}]} , {"f":[]}],"totalRows":"2"}"#;
+        for cut in 0..body.len() {
+            let mut watcher = Watcher::default();
+            watcher.push(&body.as_bytes()[..cut]);
+            watcher.push(&body.as_bytes()[cut..]);
+            assert_eq!(watcher.rows(), Some(2));
+            let skeleton: serde_json::Value = serde_json::from_slice(watcher.skeleton().unwrap()).unwrap();
+            assert_eq!(skeleton["totalRows"], "2");
+            assert_eq!(skeleton["rows"], serde_json::json!([]));
+            assert_eq!(skeleton["schema"]["fields"][0]["name"], "rows");
+        }
+    }
+
+    #[test]
+    fn a_rows_member_elsewhere_is_no_result() {
+        let mut watcher = Watcher::default();
+        watcher.push(br#"{"a":{"rows":[1,2]},"b":["rows",[3]]}"#);
+        assert_eq!(watcher.rows(), None);
+    }
+}

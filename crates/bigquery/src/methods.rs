@@ -1,0 +1,198 @@
+//! Every method of BigQuery's REST v2: one pinned table of our own.
+//!
+//! Source: Google's discovery document of the BigQuery API v2, revision 20261009 (47 methods). A test walks the
+//! document and this table side by side.
+
+use Effect::{Read, Write};
+use Shape::{Job, JobWrapped, Jobs, Other, Query, Rows};
+
+/// One method.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Method {
+    /// Google's id without its product.
+    pub name: &'static str,
+    pub http: &'static str,
+    /// Below `/bigquery/v2/`, with named parameters.
+    pub path: &'static str,
+    pub effect: Effect,
+    pub shape: Shape,
+}
+
+/// Whether a method only reads, and so may be repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Read,
+    Write,
+}
+
+/// What its answer looks like, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `QueryResponse` or `GetQueryResultsResponse`: a job, a schema and rows.
+    Query,
+    /// `TableDataList`: rows.
+    Rows,
+    /// `Job`
+    Job,
+    /// `JobCancelResponse`: a job inside.
+    JobWrapped,
+    /// `JobList`
+    Jobs,
+    Other,
+}
+
+/// All of them, by name.
+pub const METHODS: &[Method] = &[
+    m("datasets.delete", "DELETE", "projects/{project}/datasets/{dataset}", Write, Other),
+    m("datasets.get", "GET", "projects/{project}/datasets/{dataset}", Read, Other),
+    m("datasets.insert", "POST", "projects/{project}/datasets", Write, Other),
+    m("datasets.list", "GET", "projects/{project}/datasets", Read, Other),
+    m("datasets.patch", "PATCH", "projects/{project}/datasets/{dataset}", Write, Other),
+    m("datasets.undelete", "POST", "projects/{project}/datasets/{dataset}:undelete", Write, Other),
+    m("datasets.update", "PUT", "projects/{project}/datasets/{dataset}", Write, Other),
+    m("jobs.cancel", "POST", "projects/{project}/jobs/{job}/cancel", Write, JobWrapped),
+    m("jobs.delete", "DELETE", "projects/{project}/jobs/{job}/delete", Write, Other),
+    m("jobs.get", "GET", "projects/{project}/jobs/{job}", Read, Job),
+    m("jobs.getQueryResults", "GET", "projects/{project}/queries/{job}", Read, Query),
+    m("jobs.insert", "POST", "projects/{project}/jobs", Write, Job),
+    m("jobs.list", "GET", "projects/{project}/jobs", Read, Jobs),
+    m("jobs.query", "POST", "projects/{project}/queries", Write, Query),
+    m("models.delete", "DELETE", "projects/{project}/datasets/{dataset}/models/{model}", Write, Other),
+    m("models.get", "GET", "projects/{project}/datasets/{dataset}/models/{model}", Read, Other),
+    m("models.list", "GET", "projects/{project}/datasets/{dataset}/models", Read, Other),
+    m("models.patch", "PATCH", "projects/{project}/datasets/{dataset}/models/{model}", Write, Other),
+    m("projects.getServiceAccount", "GET", "projects/{project}/serviceAccount", Read, Other),
+    m("projects.list", "GET", "projects", Read, Other),
+    m("routines.delete", "DELETE", "projects/{project}/datasets/{dataset}/routines/{routine}", Write, Other),
+    m("routines.get", "GET", "projects/{project}/datasets/{dataset}/routines/{routine}", Read, Other),
+    m(
+        "routines.getIamPolicy",
+        "POST",
+        "projects/{project}/datasets/{dataset}/routines/{routine}:getIamPolicy",
+        Read,
+        Other,
+    ),
+    m("routines.insert", "POST", "projects/{project}/datasets/{dataset}/routines", Write, Other),
+    m("routines.list", "GET", "projects/{project}/datasets/{dataset}/routines", Read, Other),
+    m(
+        "routines.setIamPolicy",
+        "POST",
+        "projects/{project}/datasets/{dataset}/routines/{routine}:setIamPolicy",
+        Write,
+        Other,
+    ),
+    m(
+        "routines.testIamPermissions",
+        "POST",
+        "projects/{project}/datasets/{dataset}/routines/{routine}:testIamPermissions",
+        Read,
+        Other,
+    ),
+    m("routines.update", "PUT", "projects/{project}/datasets/{dataset}/routines/{routine}", Write, Other),
+    m(
+        "rowAccessPolicies.batchDelete",
+        "POST",
+        "projects/{project}/datasets/{dataset}/tables/{table}/rowAccessPolicies:batchDelete",
+        Write,
+        Other,
+    ),
+    m(
+        "rowAccessPolicies.delete",
+        "DELETE",
+        "projects/{project}/datasets/{dataset}/tables/{table}/rowAccessPolicies/{policy}",
+        Write,
+        Other,
+    ),
+    m(
+        "rowAccessPolicies.get",
+        "GET",
+        "projects/{project}/datasets/{dataset}/tables/{table}/rowAccessPolicies/{policy}",
+        Read,
+        Other,
+    ),
+    m(
+        "rowAccessPolicies.getIamPolicy",
+        "POST",
+        "projects/{project}/datasets/{dataset}/tables/{table}/rowAccessPolicies/{policy}:getIamPolicy",
+        Read,
+        Other,
+    ),
+    m(
+        "rowAccessPolicies.insert",
+        "POST",
+        "projects/{project}/datasets/{dataset}/tables/{table}/rowAccessPolicies",
+        Write,
+        Other,
+    ),
+    m(
+        "rowAccessPolicies.list",
+        "GET",
+        "projects/{project}/datasets/{dataset}/tables/{table}/rowAccessPolicies",
+        Read,
+        Other,
+    ),
+    m(
+        "rowAccessPolicies.testIamPermissions",
+        "POST",
+        "projects/{project}/datasets/{dataset}/tables/{table}/rowAccessPolicies/{policy}:testIamPermissions",
+        Read,
+        Other,
+    ),
+    m(
+        "rowAccessPolicies.update",
+        "PUT",
+        "projects/{project}/datasets/{dataset}/tables/{table}/rowAccessPolicies/{policy}",
+        Write,
+        Other,
+    ),
+    m(
+        "tabledata.insertAll",
+        "POST",
+        "projects/{project}/datasets/{dataset}/tables/{table}/insertAll",
+        Write,
+        Other,
+    ),
+    m("tabledata.list", "GET", "projects/{project}/datasets/{dataset}/tables/{table}/data", Read, Rows),
+    m("tables.delete", "DELETE", "projects/{project}/datasets/{dataset}/tables/{table}", Write, Other),
+    m("tables.get", "GET", "projects/{project}/datasets/{dataset}/tables/{table}", Read, Other),
+    m(
+        "tables.getIamPolicy",
+        "POST",
+        "projects/{project}/datasets/{dataset}/tables/{table}:getIamPolicy",
+        Read,
+        Other,
+    ),
+    m("tables.insert", "POST", "projects/{project}/datasets/{dataset}/tables", Write, Other),
+    m("tables.list", "GET", "projects/{project}/datasets/{dataset}/tables", Read, Other),
+    m("tables.patch", "PATCH", "projects/{project}/datasets/{dataset}/tables/{table}", Write, Other),
+    m(
+        "tables.setIamPolicy",
+        "POST",
+        "projects/{project}/datasets/{dataset}/tables/{table}:setIamPolicy",
+        Write,
+        Other,
+    ),
+    m(
+        "tables.testIamPermissions",
+        "POST",
+        "projects/{project}/datasets/{dataset}/tables/{table}:testIamPermissions",
+        Read,
+        Other,
+    ),
+    m("tables.update", "PUT", "projects/{project}/datasets/{dataset}/tables/{table}", Write, Other),
+];
+
+const fn m(
+    name: &'static str,
+    http: &'static str,
+    path: &'static str,
+    effect: Effect,
+    shape: Shape,
+) -> Method {
+    Method { name, http, path, effect, shape }
+}
+
+/// The method of that name.
+pub fn named(name: &str) -> Option<&'static Method> {
+    METHODS.iter().find(|method| method.name == name)
+}

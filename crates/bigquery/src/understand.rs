@@ -1,0 +1,527 @@
+//! What a request asks for, and what is to be sent upstream for it.
+
+use bytes::Bytes;
+use gateway::{Action, Inspect, Marks, Reason, Refusal, Request};
+use http::HeaderMap;
+use record::{Job, RequestFacts, Statement};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::ops::Range;
+
+use crate::json::{Edit, Mask, Members, Splice, check_plain, members};
+use crate::methods::{Effect, Method, Shape};
+use crate::route::{Route, RouteKind, parse_query, percent_encode};
+
+/// Labels that a job may have at all is 64: with so many of the client's own, ours have no place.
+const CLIENT_LABELS_MAX: usize = 62;
+/// The labels that mark a job.
+pub(crate) const OUR_LABELS: &[&str] = &["hansard_session", "hansard_record"];
+/// Job ids that the gateway gives.
+const JOB_ID_PREFIX: &str = "hsd_";
+
+/// How to forward a request that was understood.
+pub struct Plan {
+    pub(crate) kind: RouteKind,
+    /// Below the upstream's address.
+    pub(crate) target: String,
+    pub(crate) verb: http::Method,
+    /// What takes the place of the inspected part of the body; `None` leaves it.
+    pub(crate) body: Option<Bytes>,
+    /// Applied to an answer of success, in order.
+    pub(crate) edits: Vec<Edit>,
+    pub(crate) shape: Shape,
+    pub(crate) repeatable: bool,
+    /// The upload that a part belongs to.
+    pub(crate) upload_id: Option<String>,
+    /// The schema may be missing in what is delivered, and is kept beside it.
+    pub(crate) keeps_schema: bool,
+}
+
+/// How much of a body must be there.
+pub(crate) fn inspect(route: &Route, read: &[u8]) -> Inspect {
+    match (&route.kind, &route.boundary) {
+        (RouteKind::Plain(_) | RouteKind::UploadStart, _) => Inspect::More,
+        (RouteKind::UploadAtOnce, Some(boundary)) => match first_part(read, boundary) {
+            Some(_) => Inspect::Enough,
+            None => Inspect::More,
+        },
+        (RouteKind::UploadAtOnce | RouteKind::UploadPart | RouteKind::Discovery, _) => Inspect::Enough,
+    }
+}
+
+/// The span of the first part's content, once its end is in sight.
+fn first_part(read: &[u8], boundary: &str) -> Option<Range<usize>> {
+    let delimiter = format!("--{boundary}");
+    let start = find(read, delimiter.as_bytes(), 0)?;
+    let headers_end = [b"\r\n\r\n".as_slice(), b"\n\n"]
+        .iter()
+        .filter_map(|end| find(read, end, start).map(|at| at + end.len()))
+        .min()?;
+    let end = find(read, format!("\n{delimiter}").as_bytes(), headers_end)?;
+    let end = if end > headers_end && read[end - 1] == b'\r' { end - 1 } else { end };
+    Some(headers_end..end)
+}
+
+fn find(text: &[u8], wanted: &[u8], from: usize) -> Option<usize> {
+    text.get(from..)?.windows(wanted.len()).position(|window| window == wanted).map(|at| at + from)
+}
+
+/// What a JSON body says that matters here. One struct serves both doors of a query.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Asked {
+    query: Option<String>,
+    query_parameters: Option<Value>,
+    labels: Option<Value>,
+    dry_run: Option<Value>,
+    location: Option<String>,
+    maximum_bytes_billed: Option<Value>,
+    request_id: Option<Value>,
+    job_reference: Option<AskedReference>,
+    configuration: Option<AskedConfiguration>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct AskedReference {
+    project_id: Option<String>,
+    job_id: Option<String>,
+    location: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct AskedConfiguration {
+    dry_run: Option<Value>,
+    labels: Option<Value>,
+    query: Option<AskedQuery>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct AskedQuery {
+    query: Option<String>,
+    query_parameters: Option<Value>,
+    maximum_bytes_billed: Option<Value>,
+}
+
+/// Understands a request whose body was inspected.
+pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Result<Action<Plan>, Refusal> {
+    let query = effective_query(&route, request)?;
+    let (kept_query, fields) = checked_query(query)?;
+    let method = method_of(&route);
+    let read = request.body.read();
+    let body = Body::of(&route, &request.head.headers, read)?;
+    let asked = body.asked(method)?;
+    same_project(&route, &asked)?;
+    let spliced = splice(&route, method, &body, &asked, marks)?;
+    // The answer to an upload's start is an address, not a job.
+    let shape = match (route.kind, method) {
+        (RouteKind::UploadStart, _) | (_, None) => Shape::Other,
+        (_, Some(method)) => method.shape,
+    };
+    let edits = edits(shape, fields.as_deref(), marks.label_jobs)?;
+    let configuration = asked.configuration.unwrap_or_default();
+    let asked_query = configuration.query.unwrap_or_default();
+    let labels = configuration.labels.or(asked.labels);
+    let reference = asked.job_reference.unwrap_or_default();
+    let is_dry = is_true(&asked.dry_run) || is_true(&configuration.dry_run);
+    let job_id = reference.job_id.filter(|id| !id.is_empty()).or(spliced.job_id.clone());
+    Ok(Action {
+        method: route.method_name().to_owned(),
+        request: RequestFacts {
+            headers: recorded_headers(&request.head.headers),
+            bytes: read.len() as u64,
+            ..RequestFacts::default()
+        },
+        statement: Statement { tables: table_of(&route), ..Statement::default() },
+        job: Job {
+            id: job_id.or_else(|| route.params.get("job").cloned()).unwrap_or_default(),
+            max_bytes_billed: asked
+                .maximum_bytes_billed
+                .or(asked_query.maximum_bytes_billed)
+                .as_ref()
+                .map(digits),
+            ..Job::default()
+        },
+        location: asked.location.or(reference.location).unwrap_or_default(),
+        labels: client_labels(labels.as_ref()),
+        text: ledger::StatementText {
+            sql: asked.query.or(asked_query.query),
+            params: asked.query_parameters.or(asked_query.query_parameters),
+            body: body.recorded().to_vec(),
+            ..ledger::StatementText::default()
+        },
+        plan: Plan {
+            target: target(&route, &kept_query, fields.as_deref(), shape),
+            verb: route.verb.clone(),
+            body: spliced.body.or_else(|| body.replacement()),
+            edits,
+            shape,
+            repeatable: is_dry || method.is_some_and(|method| method.effect == Effect::Read),
+            upload_id: route.query_value("upload_id").map(str::to_owned),
+            keeps_schema: fields.is_some(),
+            kind: route.kind,
+        },
+    })
+}
+
+fn method_of(route: &Route) -> Option<&'static Method> {
+    match route.kind {
+        RouteKind::Plain(method) => Some(method),
+        RouteKind::UploadAtOnce | RouteKind::UploadStart | RouteKind::UploadPart => {
+            crate::methods::named("jobs.insert")
+        }
+        RouteKind::Discovery => None,
+    }
+}
+
+/// The inspected part of a body: JSON, the JSON part of a multipart upload, or nothing to look at.
+struct Body {
+    whole: Bytes,
+    /// Where its JSON stands.
+    json: Option<Range<usize>>,
+    decoded: bool,
+}
+
+impl Body {
+    fn of(route: &Route, headers: &HeaderMap, read: &Bytes) -> Result<Self, Refusal> {
+        let is_json =
+            matches!(route.kind, RouteKind::Plain(_) | RouteKind::UploadStart) && !route.query_in_body;
+        if is_json {
+            let (whole, decoded) = decoded(headers, read)?;
+            let json = (!whole.is_empty()).then_some(0..whole.len());
+            return Ok(Self { whole, json, decoded });
+        }
+        let json = route.boundary.as_ref().and_then(|boundary| first_part(read, boundary));
+        if route.boundary.is_some() && json.is_none() {
+            return Err(invalid("The multipart upload has no whole first part."));
+        }
+        Ok(Self { whole: read.clone(), json, decoded: false })
+    }
+
+    fn text(&self) -> Option<&[u8]> {
+        self.json.clone().map(|span| &self.whole[span])
+    }
+
+    /// What the record keeps of it: never data that is uploaded.
+    fn recorded(&self) -> &[u8] {
+        self.text().unwrap_or_default()
+    }
+
+    fn asked(&self, method: Option<&'static Method>) -> Result<Asked, Refusal> {
+        let Some(text) = self.text() else { return Ok(Asked::default()) };
+        check_plain(text).map_err(|error| {
+            invalid(format!(
+                "The request's body is not JSON that every parser reads in one way: {}.",
+                error.0
+            ))
+        })?;
+        if !matches!(method.map(|method| method.name), Some("jobs.query" | "jobs.insert")) {
+            return Ok(Asked::default());
+        }
+        serde_json::from_slice(text)
+            .map_err(|error| invalid(format!("The request's body does not fit BigQuery's schema: {error}.")))
+    }
+
+    /// The body to send if nothing is spliced in: only a decoded one differs from what came.
+    fn replacement(&self) -> Option<Bytes> {
+        self.decoded.then(|| self.whole.clone())
+    }
+}
+
+fn decoded(headers: &HeaderMap, read: &Bytes) -> Result<(Bytes, bool), Refusal> {
+    let Some(encoding) = headers.get("content-encoding") else { return Ok((read.clone(), false)) };
+    match encoding.to_str().unwrap_or_default() {
+        "identity" => Ok((read.clone(), false)),
+        "gzip" => {
+            let mut out = Vec::new();
+            let limit = gateway::INSPECTED_BYTES_MAX as u64 + 1;
+            let unpacked = flate2::read::GzDecoder::new(&read[..]).take(limit).read_to_end(&mut out);
+            unpacked.map_err(|_| invalid("The request's body is not whole gzip."))?;
+            if out.len() as u64 == limit {
+                return Err(Refusal::new(Reason::TooLarge, "The request's body is too long once unpacked."));
+            }
+            Ok((out.into(), true))
+        }
+        _ => Err(invalid("The request's Content-Encoding is not gzip.")),
+    }
+}
+
+/// A body that names another billing project than the path would go around the connection's bounds.
+fn same_project(route: &Route, asked: &Asked) -> Result<(), Refusal> {
+    let named = asked.job_reference.as_ref().and_then(|reference| reference.project_id.as_deref());
+    match (named, route.project()) {
+        (Some(named), Some(path)) if named != path => {
+            Err(invalid(format!("jobReference names project '{named}', but the path names '{path}'.")))
+        }
+        _ => Ok(()),
+    }
+}
+
+struct Spliced {
+    body: Option<Bytes>,
+    job_id: Option<String>,
+}
+
+/// Adds what the record needs: a job id or request id, and the labels.
+fn splice(
+    route: &Route,
+    method: Option<&'static Method>,
+    body: &Body,
+    asked: &Asked,
+    marks: &Marks,
+) -> Result<Spliced, Refusal> {
+    let nothing = Spliced { body: None, job_id: None };
+    let (Some(text), Some(method)) = (body.text(), method) else { return Ok(nothing) };
+    let Some(outer) = members(text, 0) else { return Ok(nothing) };
+    let object = span_of_outer(text);
+    let mut splice = Splice::default();
+    let mut job_id = None;
+    match method.name {
+        "jobs.query" => {
+            if asked.request_id.is_none() {
+                let id = format!("\"{}\"", marks.record);
+                splice.add_member(&object, outer.len(), "requestId", &id);
+            }
+            if marks.label_jobs && !is_true(&asked.dry_run) {
+                label(&mut splice, text, &object, &outer, marks)?;
+            }
+        }
+        "jobs.insert" => {
+            job_id = splice_job_id(&mut splice, text, &outer, route, marks);
+            let configuration = outer.iter().find(|(key, _)| key == "configuration");
+            let is_dry =
+                asked.configuration.as_ref().is_some_and(|configuration| is_true(&configuration.dry_run));
+            if let (Some((_, span)), true, false) = (configuration, marks.label_jobs, is_dry)
+                && let Some(inner) = members(text, span.start)
+            {
+                label(&mut splice, text, span, &inner, marks)?;
+            }
+        }
+        _ => {}
+    }
+    if splice.is_empty() {
+        return Ok(nothing);
+    }
+    let json = body.json.clone().unwrap_or_default();
+    let edited = splice.apply(text);
+    let whole = [&body.whole[..json.start], &edited, &body.whole[json.end..]].concat();
+    Ok(Spliced { body: Some(whole.into()), job_id })
+}
+
+fn span_of_outer(text: &[u8]) -> Range<usize> {
+    let start = text.iter().position(|byte| *byte == b'{').unwrap_or(0);
+    start..text.len()
+}
+
+/// Gives the job an id where the client gives none.
+fn splice_job_id(
+    splice: &mut Splice,
+    text: &[u8],
+    outer: &Members,
+    route: &Route,
+    marks: &Marks,
+) -> Option<String> {
+    let id = format!("{JOB_ID_PREFIX}{}", marks.record);
+    let value = format!("\"{id}\"");
+    match outer.iter().find(|(key, _)| key == "jobReference") {
+        Some((_, span)) => {
+            let inner = members(text, span.start)?;
+            // One that is null or empty is BigQuery's to judge.
+            if inner.iter().any(|(key, _)| key == "jobId") {
+                return None;
+            }
+            splice.add_member(span, inner.len(), "jobId", &value);
+        }
+        None => {
+            let project =
+                serde_json::to_string(route.project().unwrap_or_default()).expect("a string is JSON");
+            let reference = format!("{{\"projectId\":{project},\"jobId\":{value}}}");
+            splice.add_member(&span_of_outer(text), outer.len(), "jobReference", &reference);
+        }
+    }
+    Some(id)
+}
+
+fn label(
+    splice: &mut Splice,
+    text: &[u8],
+    object: &Range<usize>,
+    found: &Members,
+    marks: &Marks,
+) -> Result<(), Refusal> {
+    let ours = [(OUR_LABELS[0], marks.session.to_string()), (OUR_LABELS[1], marks.record.to_string())];
+    match found.iter().find(|(key, _)| key == "labels") {
+        None => {
+            let members: Vec<_> = ours.iter().map(|(key, value)| format!("\"{key}\":\"{value}\"")).collect();
+            splice.add_member(object, found.len(), "labels", &format!("{{{}}}", members.join(",")));
+        }
+        Some((_, span)) => {
+            let Some(labels) = members(text, span.start) else { return Ok(()) };
+            if let Some((key, _)) = labels.iter().find(|(key, _)| OUR_LABELS.contains(&key.as_str())) {
+                return Err(invalid(format!("The label '{key}' is the gateway's own; take it out.")));
+            }
+            if labels.len() <= CLIENT_LABELS_MAX {
+                for (key, value) in &ours {
+                    splice.add_member(span, labels.len(), key, &format!("\"{value}\""));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Names and values of a query string.
+type Query = Vec<(String, String)>;
+
+/// The query of the line, or of the body where an override moved it there.
+fn effective_query(route: &Route, request: &Request) -> Result<Query, Refusal> {
+    let mut query = route.query.clone();
+    if route.query_in_body {
+        let form = std::str::from_utf8(request.body.read()).map_err(|_| invalid("The form is not UTF-8."))?;
+        query.extend(parse_query(form)?);
+    }
+    Ok(query)
+}
+
+/// Parameters that could change who asks, who pays or how results leave are each handled on purpose.
+fn checked_query(query: Query) -> Result<(Query, Option<String>), Refusal> {
+    let mut kept = Vec::new();
+    let mut fields = None;
+    for (name, value) in query {
+        match name.as_str() {
+            "access_token" | "oauth_token" => {
+                return Err(invalid(
+                    "A token in the query string is refused; send it as Authorization: Bearer.",
+                ));
+            }
+            "callback" => return Err(invalid("JSONP ('callback') is refused; ask for plain JSON.")),
+            "alt" if value != "json" => {
+                return Err(invalid(
+                    "Only 'alt=json' is carried; other forms of an answer can't be recorded.",
+                ));
+            }
+            // They name whose quota or project is used, which is the gateway's to say.
+            "key" | "quotaUser" | "userIp" | "upload_id" => {}
+            "fields" if fields.is_some() => return Err(invalid("'fields' stands twice.")),
+            "fields" => fields = Some(value),
+            name if name.starts_with('$') && name != "$.xgafv" => {
+                return Err(invalid(format!("The parameter '{name}' is not carried.")));
+            }
+            _ => kept.push((name, value)),
+        }
+    }
+    Ok((kept, fields.filter(|fields| !fields.is_empty())))
+}
+
+/// What recording needs of an answer, whatever the client asks for.
+fn needed_fields(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Query => {
+            "jobReference,schema,jobComplete,totalRows,cacheHit,totalBytesProcessed,numDmlAffectedRows,errors"
+        }
+        Shape::Rows => "totalRows",
+        Shape::Job => "jobReference,status,statistics,configuration/jobType",
+        Shape::JobWrapped => "job(jobReference,status,statistics)",
+        Shape::Jobs | Shape::Other => "",
+    }
+}
+
+/// What only `jobs.query` has.
+const NEEDED_OF_QUERY: &str =
+    "queryId,statementType,totalBytesBilled,totalSlotMs,dmlStats,location,pageRowCount";
+
+fn target(route: &Route, query: &[(String, String)], fields: Option<&str>, shape: Shape) -> String {
+    let mut pairs: Vec<String> = query
+        .iter()
+        .map(|(name, value)| format!("{}={}", percent_encode(name), percent_encode(value)))
+        .collect();
+    if let Some(fields) = fields {
+        let mut wider = fields.to_owned();
+        for needed in
+            [needed_fields(shape), if route.method_name() == "jobs.query" { NEEDED_OF_QUERY } else { "" }]
+        {
+            if !needed.is_empty() {
+                wider = format!("{wider},{needed}");
+            }
+        }
+        pairs.push(format!("fields={}", percent_encode(&wider)));
+    }
+    let root = match route.kind {
+        RouteKind::Plain(_) | RouteKind::Discovery => "/bigquery/v2/",
+        RouteKind::UploadAtOnce | RouteKind::UploadStart | RouteKind::UploadPart => "/upload/bigquery/v2/",
+    };
+    let mark = if pairs.is_empty() { "" } else { "?" };
+    format!("{root}{}{mark}{}", route.path, pairs.join("&"))
+}
+
+fn edits(shape: Shape, fields: Option<&str>, label_jobs: bool) -> Result<Vec<Edit>, Refusal> {
+    let mut edits = Vec::new();
+    if let Some(fields) = fields {
+        let mask =
+            Mask::parse(fields).ok_or_else(|| invalid(format!("Invalid field selection '{fields}'.")))?;
+        edits.push(Edit::Narrow(mask));
+    }
+    let paths: &'static [&'static [&'static str]] = match shape {
+        Shape::Job => &[&["configuration"]],
+        Shape::JobWrapped => &[&["job", "configuration"]],
+        Shape::Jobs => &[&["jobs", "*", "configuration"]],
+        Shape::Query | Shape::Rows | Shape::Other => &[],
+    };
+    // A job may have been labelled before `label_jobs` was turned off, but then its labels are the user's choice
+    // to see.
+    if label_jobs && !paths.is_empty() {
+        edits.push(Edit::Unlabel { paths, keys: OUR_LABELS });
+    }
+    Ok(edits)
+}
+
+/// Headers that say how a request is meant; none that carries a secret.
+const RECORDED_HEADERS: &[&str] = &[
+    "content-type",
+    "content-encoding",
+    "content-range",
+    "if-match",
+    "if-none-match",
+    "x-goog-api-client",
+    "x-goog-user-project",
+    "x-http-method-override",
+    "x-upload-content-length",
+    "x-upload-content-type",
+];
+
+fn recorded_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let said = RECORDED_HEADERS.iter().filter_map(|name| {
+        let value = headers.get(*name)?.to_str().ok()?;
+        Some(((*name).to_owned(), value.chars().take(512).collect()))
+    });
+    said.collect()
+}
+
+fn table_of(route: &Route) -> Vec<String> {
+    match (route.params.get("project"), route.params.get("dataset"), route.params.get("table")) {
+        (Some(project), Some(dataset), Some(table)) => vec![format!("{project}.{dataset}.{table}")],
+        _ => Vec::new(),
+    }
+}
+
+fn client_labels(labels: Option<&Value>) -> BTreeMap<String, String> {
+    let members = labels.and_then(Value::as_object).into_iter().flatten().take(64);
+    members.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
+}
+
+fn is_true(value: &Option<Value>) -> bool {
+    value.as_ref().is_some_and(|value| value.as_bool() == Some(true) || value.as_str() == Some("true"))
+}
+
+/// An int64, which BigQuery's JSON writes as a string.
+fn digits(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn invalid(message: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::Invalid, message)
+}

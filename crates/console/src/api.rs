@@ -1,0 +1,137 @@
+//! The routes of `/api/v1`.
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use identity::Identity;
+use ledger::{Filter, Ledger, Retention};
+use record::{Actor, Clock};
+use serde_json::json;
+use std::sync::Arc;
+
+use crate::stream::{ApiReply, failure, lines, object};
+use crate::{keys, read};
+
+/// Everything that a command or a page may ask of a data folder.
+pub struct Api {
+    pub ledger: Arc<Ledger>,
+    /// Absent where a folder was opened without a gateway.
+    pub identity: Arc<Identity>,
+    pub clock: Arc<dyn Clock>,
+    pub retention: Retention,
+    pub public_url: String,
+    /// Connections as they may be shown: never a secret.
+    pub connections: Vec<serde_json::Value>,
+}
+
+/// A request, whichever way it came.
+pub struct ApiRequest {
+    pub method: Method,
+    /// Below `/api/v1/`.
+    pub path: String,
+    pub query: String,
+    pub body: Bytes,
+    /// Who asks, for the record.
+    pub actor: Actor,
+}
+
+/// What one must be allowed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read records: the role `auditor`.
+    Read,
+    /// Change something: the role `admin`.
+    Admin,
+}
+
+/// What a request needs.
+pub fn needs(method: &Method, path: &str) -> Access {
+    let reads = *method == Method::GET || path == "query" || path == "verify";
+    if reads && path != "keys" { Access::Read } else { Access::Admin }
+}
+
+impl Api {
+    /// Answers a request of somebody who may.
+    pub async fn answer(self: Arc<Self>, request: ApiRequest) -> ApiReply {
+        let path: Vec<&str> = request.path.split('/').filter(|part| !part.is_empty()).collect();
+        let method = request.method.as_str();
+        let reads_index = matches!(path.first(), Some(&("sessions" | "records" | "query" | "tail")));
+        if reads_index && let Err(error) = self.ledger.readable().await {
+            return failure(StatusCode::SERVICE_UNAVAILABLE, format!("{error}."));
+        }
+        match (method, path.as_slice()) {
+            ("GET", ["sessions"]) => read::sessions(self, &request.query),
+            ("GET", ["sessions", id]) => read::session(self, id),
+            ("GET", ["records"]) => read::records(self, &request.query),
+            ("GET", ["records", id]) => read::record(self, id, &request).await,
+            ("GET", ["tail"]) => read::tail(self, &request.query),
+            ("POST", ["query"]) => read::query(self, &request.body),
+            ("POST", ["verify"]) => read::verify(self),
+            ("GET", ["keys"]) => keys::list(self).await,
+            ("POST", ["keys"]) => keys::issue(self, request).await,
+            ("DELETE", ["keys", id]) => keys::revoke(self, id, request.actor.clone()).await,
+            ("GET", ["connections"]) => lines(move |out| {
+                self.connections.iter().try_for_each(|connection| match out.object(connection).is_break() {
+                    true => Err("nobody reads".to_owned()),
+                    false => Ok(()),
+                })
+            }),
+            ("POST", ["retention"]) => self.retention(request).await,
+            _ => failure(StatusCode::NOT_FOUND, "no such route under /api/v1"),
+        }
+    }
+
+    async fn retention(self: Arc<Self>, request: ApiRequest) -> ApiReply {
+        let dry = request.query.split('&').any(|pair| pair == "dry_run=true");
+        let done = tokio::task::spawn_blocking(move || match dry {
+            true => self.ledger.retention_due(&self.retention),
+            false => self.ledger.retention_run(&self.retention, request.actor),
+        });
+        match done.await.expect("retention does not panic") {
+            Ok(dropped) => object(StatusCode::OK, &json!({"dry_run": dry, "dropped": dropped})),
+            Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        }
+    }
+}
+
+/// The filter of a query string, `since=...&limit=...`.
+pub(crate) fn filter(query: &str) -> Result<Filter, String> {
+    let mut members = serde_json::Map::new();
+    for (name, value) in pairs(query)? {
+        let value = match name.as_str() {
+            "limit" | "after" => {
+                let number: u64 = value.parse().map_err(|_| format!("{name} '{value}' is no number"))?;
+                number.into()
+            }
+            _ => value.into(),
+        };
+        members.insert(name, value);
+    }
+    serde_json::from_value(members.into()).map_err(|error| error.to_string())
+}
+
+pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, String> {
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((name.to_owned(), decode(value).ok_or("the query string is not well-formed")?))
+        })
+        .collect()
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut out = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let high = (bytes.next()? as char).to_digit(16)?;
+                out.push((high * 16 + (bytes.next()? as char).to_digit(16)?) as u8);
+            }
+            b'+' => out.push(b' '),
+            _ => out.push(byte),
+        }
+    }
+    String::from_utf8(out).ok()
+}

@@ -1,0 +1,160 @@
+//! Reading records and sessions.
+
+use bytes::Bytes;
+use http::StatusCode;
+use ledger::{EventDraft, Filter};
+use record::{Client, Outcome, Record, RecordId, RecordKind, SessionId, Status};
+use serde_json::{Map, Value, json};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::api::{Api, ApiRequest, filter, pairs};
+use crate::stream::{ApiReply, Lines, failure, lines, object};
+
+pub(crate) fn sessions(api: Arc<Api>, query: &str) -> ApiReply {
+    let filter = match filter(query) {
+        Ok(filter) => filter,
+        Err(error) => return failure(StatusCode::BAD_REQUEST, error),
+    };
+    lines(move |out| {
+        let done = api.ledger.sessions(filter.since, filter.limit, |session| out.object(&session));
+        done.map_err(|error| error.to_string())
+    })
+}
+
+pub(crate) fn session(api: Arc<Api>, id: &str) -> ApiReply {
+    let Ok(id) = id.parse::<SessionId>() else {
+        return failure(StatusCode::BAD_REQUEST, "a session is named by its UUID");
+    };
+    match api.ledger.session(id) {
+        Ok(Some(session)) => object(StatusCode::OK, &session),
+        Ok(None) => failure(StatusCode::NOT_FOUND, format!("no session {id}; 'hansard sessions' lists them")),
+        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+pub(crate) fn records(api: Arc<Api>, query: &str) -> ApiReply {
+    match filter(query) {
+        Ok(filter) => lines(move |out| {
+            api.ledger.records(&filter, |_, record| out.object(&record)).map_err(|error| error.to_string())
+        }),
+        Err(error) => failure(StatusCode::BAD_REQUEST, error),
+    }
+}
+
+/// Follows the log: every record that closes after `after` (or now), as it closes.
+pub(crate) fn tail(api: Arc<Api>, query: &str) -> ApiReply {
+    let filter = match filter(query) {
+        Ok(filter) => filter,
+        Err(error) => return failure(StatusCode::BAD_REQUEST, error),
+    };
+    let runtime = tokio::runtime::Handle::current();
+    lines(move |out| {
+        let mut after = filter.after.unwrap_or_else(|| api.ledger.position().saturating_sub(1));
+        while out.is_read() {
+            let mut last = after;
+            let wanted = Filter { after: Some(after), ..filter.clone() };
+            let found = api.ledger.records(&wanted, |n, record| {
+                last = n;
+                out.object(&record)
+            });
+            found.map_err(|error| error.to_string())?;
+            let seen = api.ledger.position();
+            // Records that the filter left out are behind us too.
+            after = last.max(after);
+            runtime.block_on(async {
+                let _ = tokio::time::timeout(std::time::Duration::from_secs(1), api.ledger.wait_beyond(seen))
+                    .await;
+            });
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn query(api: Arc<Api>, body: &Bytes) -> ApiReply {
+    let Ok(sql) = String::from_utf8(body.to_vec()) else {
+        return failure(StatusCode::BAD_REQUEST, "SQL is UTF-8");
+    };
+    lines(move |out| {
+        api.ledger
+            .query(&sql, |row| out.object(&row.into_iter().collect::<Map<_, _>>()))
+            .map_err(|error| error.to_string())
+    })
+}
+
+pub(crate) fn verify(api: Arc<Api>) -> ApiReply {
+    lines(move |out| {
+        let verdict = api.ledger.verify(|_| ());
+        let _ = out.object(&verdict);
+        Ok(())
+    })
+}
+
+/// One record. With rows, the reading is itself recorded first.
+pub(crate) async fn record(api: Arc<Api>, id: &str, request: &ApiRequest) -> ApiReply {
+    let Ok(id) = id.parse::<RecordId>() else {
+        return failure(StatusCode::BAD_REQUEST, "a record is named by its UUID");
+    };
+    let with_rows = match pairs(&request.query) {
+        Ok(pairs) => pairs.iter().any(|(name, value)| name == "rows" && value == "true"),
+        Err(error) => return failure(StatusCode::BAD_REQUEST, error),
+    };
+    let found = {
+        let api = api.clone();
+        tokio::task::spawn_blocking(move || api.ledger.record(id)).await.expect("reading does not panic")
+    };
+    let record = match found {
+        Ok(Some(record)) => record,
+        Ok(None) => {
+            return failure(
+                StatusCode::NOT_FOUND,
+                format!("no closed record {id}; 'hansard records' lists them"),
+            );
+        }
+        Err(error) => return failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    };
+    if !with_rows {
+        return object(StatusCode::OK, &record);
+    }
+    let read = EventDraft {
+        id: None,
+        session: api.ledger.node_session(),
+        kind: RecordKind::Admin,
+        actor: request.actor.clone(),
+        client: Client::default(),
+        status: Status::default(),
+        outcome: Outcome::Ok,
+        event: json!({"action": "rows.read", "record": id}),
+    };
+    if let Err(error) = api.ledger.event(read).await {
+        let message = format!("reading rows is recorded, and that failed: {error}");
+        return failure(StatusCode::SERVICE_UNAVAILABLE, message);
+    }
+    lines(move |out| with_data(&api, out, &record))
+}
+
+/// The record with `result.data`: the windows are written as they are read, never all at once.
+fn with_data(api: &Api, out: &Lines, record: &Record) -> Result<(), String> {
+    let mut value = serde_json::to_value(record).map_err(|error| error.to_string())?;
+    let schema =
+        api.ledger.outcome_text(record.id).map_err(|error| error.to_string())?.and_then(|text| text.schema);
+    const MARK: &str = "\u{0}hansard data\u{0}";
+    value["result"]["data"] = Value::String(MARK.to_owned());
+    if let Some(schema) = schema {
+        value["result"]["schema"] = schema;
+    }
+    let text = value.to_string();
+    let mark = Value::String(MARK.to_owned()).to_string();
+    let (before, after) = text.split_once(&mark).ok_or("a record without a result")?;
+    let _ = out.bytes(Bytes::copy_from_slice(before.as_bytes()));
+    let mut wrote = false;
+    let kept = api.ledger.result_windows(record.id, |window| {
+        wrote = true;
+        out.bytes(Bytes::copy_from_slice(window))
+    });
+    if !kept.map_err(|error| error.to_string())? || !wrote {
+        let _: ControlFlow<()> = out.bytes(Bytes::from_static(b"null"));
+    }
+    let _ = out.bytes(format!("{after}\n").into());
+    Ok(())
+}

@@ -1,0 +1,348 @@
+//! Admission: who asks, through what, doing what, and whether it may.
+
+use identity::{Identified, Stranger};
+use ledger::{IntentDraft, OpenRecord, StatementText};
+use policy::{Expression, Facts};
+use record::{
+    Client, Decision, Effect, Job, PrincipalKind, RecordId, RecordKind, RequestFacts, SessionId, Statement,
+    Target, Task,
+};
+use registry::Connection;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::exchange::Gateway;
+use crate::limits::FACT_BYTES_MAX;
+use crate::refusal::{Reason, Refusal};
+use crate::request::{BodyError, Presence, Request, RequestBody};
+use crate::upstream::{Action, Marks, Upstream};
+
+/// A connection's rules beside its registration.
+pub struct ConnectionRules {
+    pub allow: Expression,
+}
+
+/// What admission came to. The intent is complete, whatever the ruling.
+pub(crate) struct Admission<P> {
+    pub(crate) id: RecordId,
+    pub(crate) intent: IntentDraft,
+    pub(crate) ruling: Ruling<P>,
+}
+
+/// The ruling.
+pub(crate) enum Ruling<P> {
+    Permitted(Permit<P>),
+    Refused(Refusal),
+}
+
+/// Leave to forward one request, given by admission only.
+pub struct Permit<P> {
+    registry: Arc<registry::Registry>,
+    connection: usize,
+    principal: String,
+    plan: P,
+}
+
+/// A request that may go upstream: permitted, and its intent durable. Made by `Permit::clear` only.
+pub struct Cleared<P> {
+    registry: Arc<registry::Registry>,
+    connection: usize,
+    principal: String,
+    plan: P,
+    request: Request,
+    record: RecordId,
+    session: SessionId,
+    upload: ledger::UploadRecorder,
+}
+
+impl<P> Permit<P> {
+    /// The only way to a `Cleared`: with the record open.
+    pub fn clear(self, request: Request, open: &OpenRecord) -> Cleared<P> {
+        Cleared {
+            registry: self.registry,
+            connection: self.connection,
+            principal: self.principal,
+            plan: self.plan,
+            request,
+            record: open.id(),
+            session: open.session(),
+            upload: open.upload_recorder(),
+        }
+    }
+}
+
+/// A cleared request, taken apart by whoever forwards it.
+pub struct Forwardable<P> {
+    pub plan: P,
+    pub head: http::request::Parts,
+    pub body: RequestBody,
+    pub client: crate::ClientAddress,
+    pub presence: Presence,
+    pub record: RecordId,
+    pub session: SessionId,
+    /// Whose request it is: provider and id, as one string.
+    pub principal: String,
+    /// Everything of the body that was not inspected passes through it.
+    pub upload: ledger::UploadRecorder,
+    registry: Arc<registry::Registry>,
+    connection: usize,
+}
+
+impl<P> Forwardable<P> {
+    /// The connection to forward by.
+    pub fn connection(&self) -> &Connection {
+        &self.registry.connections[self.connection]
+    }
+}
+
+impl<P> Cleared<P> {
+    /// Takes it apart.
+    pub fn into_parts(self) -> Forwardable<P> {
+        Forwardable {
+            plan: self.plan,
+            head: self.request.head,
+            body: self.request.body,
+            client: self.request.client,
+            presence: self.request.presence,
+            record: self.record,
+            session: self.session,
+            principal: self.principal,
+            upload: self.upload,
+            registry: self.registry,
+            connection: self.connection,
+        }
+    }
+}
+
+/// What is known by the time a ruling falls; a refusal knows less.
+struct Known<P> {
+    connection: Option<usize>,
+    action: Option<Action<P>>,
+    method: String,
+    project: String,
+}
+
+impl<U: Upstream> Gateway<U> {
+    /// Identify, route, resolve, read what must be read, understand, decide. Only a stranger gets no record of
+    /// its own; every other no is a ruling.
+    pub(crate) async fn admit(&self, request: &mut Request) -> Result<Admission<U::Plan>, Stranger> {
+        let mut who = self.identity.identify(&request.head.headers).await?;
+        self.count_agents(&mut who);
+        let session = self.sessions.touch(&who.session_key, who.session, self.clock.now());
+        let id = RecordId::new(request.received);
+        let mut known =
+            Known { connection: None, action: None, method: String::new(), project: String::new() };
+        let ruled = self.rule(&who, request, &mut known, id, session).await;
+        let intent = self.intent(&who, request, &mut known, session, ruled.is_ok());
+        let ruling = match (ruled, known.connection, known.action) {
+            (Ok(()), Some(connection), Some(action)) => {
+                let principal = format!("{}/{}", who.principal.idp, who.principal.id);
+                Ruling::Permitted(Permit {
+                    registry: self.registry.clone(),
+                    connection,
+                    principal,
+                    plan: action.plan,
+                })
+            }
+            (Err(refusal), ..) => Ruling::Refused(refusal),
+            (Ok(()), ..) => Ruling::Refused(Refusal::new(Reason::Invalid, "the request was not understood")),
+        };
+        Ok(Admission { id, intent, ruling })
+    }
+
+    async fn rule(
+        &self,
+        who: &Identified,
+        request: &mut Request,
+        known: &mut Known<U::Plan>,
+        record: RecordId,
+        session: SessionId,
+    ) -> Result<(), Refusal> {
+        let route = self.upstream.route(request)?;
+        known.project = self.upstream.project(&route).unwrap_or_default().to_owned();
+        let connection = self.resolve(who, self.upstream.project(&route))?;
+        known.connection = Some(connection);
+        request.body.inspect(|read| self.upstream.inspect(&route, read)).await.map_err(body_refusal)?;
+        let label_jobs = self.registry.connections[connection].label_jobs;
+        let marks = Marks { record, session, label_jobs };
+        let action = self.upstream.understand(route, request, &marks)?;
+        known.method = action.method.clone();
+        known.action = Some(action);
+        Ok(())
+    }
+
+    /// Who counts as an agent. An expression that can't be evaluated makes one: the kind only makes stricter.
+    fn count_agents(&self, who: &mut Identified) {
+        let Some(agents) = &self.agents else { return };
+        if who.principal.kind != PrincipalKind::Agent
+            && agents.holds(&Facts::about(&who.principal)).unwrap_or(true)
+        {
+            who.principal.kind = PrincipalKind::Agent;
+        }
+    }
+
+    /// The credential's connection, else the one allowed connection that the project means.
+    fn resolve(&self, who: &Identified, project: Option<&str>) -> Result<usize, Refusal> {
+        let connections = &self.registry.connections;
+        if let Some(name) = &who.connection {
+            let found = connections.iter().position(|connection| connection.name.as_str() == name);
+            let at = found.ok_or_else(|| {
+                Refusal::new(Reason::UnknownConnection, format!("Not found: hansard connection '{name}' of this credential. It was removed from the configuration; issue a new key."))
+            })?;
+            if project.is_some_and(|project| !connections[at].projects.iter().any(|known| known == project)) {
+                return Err(unknown_project(project.unwrap_or_default(), &[&connections[at]]));
+            }
+            return if self.allows(who, at) { Ok(at) } else { Err(Refusal::not_allowed(name)) };
+        }
+        let allowed: Vec<usize> = (0..connections.len()).filter(|at| self.allows(who, *at)).collect();
+        let fits = |at: &usize| {
+            project.is_none_or(|project| connections[*at].projects.iter().any(|known| known == project))
+        };
+        let fitting: Vec<usize> = allowed.iter().copied().filter(fits).collect();
+        match (fitting.as_slice(), project) {
+            ([only], _) => Ok(*only),
+            ([first, ..], Some(project)) => {
+                let names: Vec<_> = fitting.iter().map(|at| connections[*at].name.as_str()).collect();
+                let _ = first;
+                Err(Refusal::new(
+                    Reason::UnknownConnection,
+                    format!(
+                        "Not found: project '{project}' is served by several connections ({}); use a key of one of them.",
+                        names.join(", ")
+                    ),
+                ))
+            }
+            _ => {
+                let candidates: Vec<_> = allowed.iter().map(|at| &connections[*at]).collect();
+                Err(unknown_project(project.unwrap_or_default(), &candidates))
+            }
+        }
+    }
+
+    fn allows(&self, who: &Identified, connection: usize) -> bool {
+        let registered = &self.registry.connections[connection];
+        let facts = Facts::about(&who.principal).on(registered.name.as_str(), &registered.projects);
+        match self.rules[connection].allow.holds(&facts) {
+            Ok(allowed) => allowed,
+            Err(error) => {
+                tracing::warn!(connection = %registered.name, %error, "allow can't be evaluated, which denies");
+                false
+            }
+        }
+    }
+
+    fn intent(
+        &self,
+        who: &Identified,
+        request: &Request,
+        known: &mut Known<U::Plan>,
+        session: SessionId,
+        allowed: bool,
+    ) -> IntentDraft {
+        let line = line_facts(request);
+        let (facts, statement, job, location, labels, text) = match &mut known.action {
+            Some(action) => (
+                std::mem::take(&mut action.request),
+                std::mem::take(&mut action.statement),
+                std::mem::take(&mut action.job),
+                std::mem::take(&mut action.location),
+                std::mem::take(&mut action.labels),
+                std::mem::take(&mut action.text),
+            ),
+            None => (
+                RequestFacts::default(),
+                Statement::default(),
+                Job::default(),
+                String::new(),
+                BTreeMap::new(),
+                StatementText::default(),
+            ),
+        };
+        let connection = known.connection.map(|at| &self.registry.connections[at]);
+        IntentDraft {
+            session,
+            kind: RecordKind::Exchange,
+            received: request.received,
+            actor: who.actor(),
+            client: client_facts(request),
+            task: Task { labels, ..task_facts(request, &who.principal.task) },
+            target: Target {
+                connection: connection.map(|connection| connection.name.to_string()).unwrap_or_default(),
+                project: known.project.clone(),
+                location,
+                method: known.method.clone(),
+                upstream_principal: connection
+                    .filter(|_| allowed)
+                    .map(|connection| connection.credential.principal().to_owned())
+                    .unwrap_or_default(),
+            },
+            request: RequestFacts { bytes: facts.bytes, headers: facts.headers, ..line },
+            statement,
+            job,
+            decision: Decision {
+                effect: if allowed { Effect::Allow } else { Effect::Deny },
+                policy: self.policy.clone(),
+                ..Decision::default()
+            },
+            text,
+            caused_by: None,
+        }
+    }
+}
+
+fn body_refusal(error: BodyError) -> Refusal {
+    let reason = if error == BodyError::TooLong { Reason::TooLarge } else { Reason::Invalid };
+    Refusal::new(reason, format!("{error}."))
+}
+
+fn unknown_project(project: &str, candidates: &[&Connection]) -> Refusal {
+    let known: Vec<_> = candidates
+        .iter()
+        .map(|connection| format!("{} ({})", connection.name, connection.projects.join(", ")))
+        .collect();
+    let asked = if project.is_empty() {
+        "the request names no billing project".to_owned()
+    } else {
+        format!("no connection of yours serves project '{project}'")
+    };
+    let hint = match known.is_empty() {
+        true => "No connection allows you; ask for access.".to_owned(),
+        false => format!("Yours: {}.", known.join("; ")),
+    };
+    Refusal::new(Reason::UnknownConnection, format!("Not found: {asked}. {hint}"))
+}
+
+fn line_facts(request: &Request) -> RequestFacts {
+    RequestFacts {
+        method: request.head.method.as_str().to_owned(),
+        path: clip(request.head.uri.path()),
+        query: clip(request.head.uri.query().unwrap_or_default()),
+        ..RequestFacts::default()
+    }
+}
+
+pub(crate) fn client_facts(request: &Request) -> Client {
+    Client { ip: request.client.ip.to_string(), user_agent: header(request, "user-agent") }
+}
+
+fn task_facts(request: &Request, task: &str) -> Task {
+    Task {
+        id: task.to_owned(),
+        traceparent: header(request, "traceparent"),
+        reason: header(request, "x-goog-request-reason"),
+        labels: BTreeMap::new(),
+    }
+}
+
+fn header(request: &Request, name: &str) -> String {
+    request.head.headers.get(name).and_then(|value| value.to_str().ok()).map(clip).unwrap_or_default()
+}
+
+/// At most `FACT_BYTES_MAX` bytes, cut at a character.
+fn clip(text: &str) -> String {
+    let mut end = text.len().min(FACT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}

@@ -1,0 +1,26 @@
+//! Carries one exchange from socket to reply.
+//!
+//! Read `exchange` first: it is the product in one function. Knows no JSON field and no SQL.
+
+mod exchange;
+mod admission;
+mod upstream;
+mod release;
+mod strangers;
+mod sessions;
+mod refusal;
+mod request;
+mod reply;
+mod listener;
+mod limits;
+mod metrics;
+
+pub use admission::{Cleared, ConnectionRules, Forwardable, Permit};
+pub use exchange::{Gateway, GatewayConfig};
+pub use limits::*;
+pub use listener::{Listener, Routes, serve};
+pub use metrics::{METRICS, Metrics};
+pub use refusal::{Reason, Refusal};
+pub use reply::{Reply, ReplyBody, full};
+pub use request::{BodyError, ClientAddress, Inspect, Presence, Present, Request, RequestBody};
+pub use upstream::{Action, Answer, AnswerBody, Chunk, Learnt, Marks, NextChunk, Upstream, UpstreamFault};

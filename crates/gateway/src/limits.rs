@@ -1,0 +1,34 @@
+//! Every bound of the data path, in one place.
+
+use std::time::Duration;
+
+/// The part of a request's body that is read before it is decided on, in bytes.
+pub const INSPECTED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Reading that part takes at most so long.
+pub const INSPECT_MAX: Duration = Duration::from_secs(120);
+/// All header lines of a request, in bytes.
+pub const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Header lines of a request.
+pub const HEADERS_MAX: usize = 100;
+/// A client's request line and headers arrive within so long.
+pub const HEAD_MAX: Duration = Duration::from_secs(30);
+/// Chunks of a reply that wait for a slow client; the upstream waits behind them.
+pub const REPLY_CHUNKS_MAX: usize = 4;
+/// Streams of one HTTP/2 connection at a time.
+pub const STREAMS_MAX: u32 = 256;
+/// Connections at a time.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// A session ends when it was idle for so long, in seconds.
+pub const SESSION_IDLE_SECS: i64 = 30 * 60;
+/// Sessions in memory; the idlest go first.
+pub const SESSIONS_MAX: usize = 200_000;
+/// Refusals of strangers recorded in full, per second and address.
+pub const STRANGERS_IN_FULL: u64 = 20;
+/// Addresses of strangers that are told apart within a second.
+pub const STRANGER_ADDRESSES_MAX: usize = 1_000;
+/// Open exchanges have so long to end when the gateway is told to stop.
+pub const DRAIN_MAX: Duration = Duration::from_secs(25);
+/// Longest text of a client that a record's small fields keep, in bytes.
+pub const FACT_BYTES_MAX: usize = 1024;
+/// Longest path or query string that is looked at, in bytes.
+pub const URI_BYTES_MAX: usize = 16 * 1024;

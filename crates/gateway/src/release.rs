@@ -1,0 +1,310 @@
+//! Bytes leave behind the record, window by window.
+//!
+//! ```text
+//! fits one window:  read all -> close (durable) -> head and body leave
+//! longer:           window 0 durable -> head, window 0 leave -> window 1 durable -> ... -> close -> end leaves
+//! ```
+//! After any kill the record is ahead of the client, by at most a window, never behind.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, header};
+use ledger::{Closing, OpenRecord, WINDOW_BYTES};
+use record::{Outcome, RecordId, Status, Timestamp};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+use crate::exchange::Gateway;
+use crate::limits::REPLY_CHUNKS_MAX;
+use crate::metrics::Metrics;
+use crate::refusal::{Reason, Refusal};
+use crate::reply::{Reply, ReplyBody};
+use crate::upstream::{Answer, AnswerBody, Chunk, Learnt, Upstream, UpstreamFault};
+
+/// The header that names an answer's record.
+pub(crate) const RECORD_HEADER: &str = "x-hansard-record";
+const CLIENT_LEFT: &str = "the client left";
+
+/// A part of the body, gathered until it may leave.
+#[derive(Default)]
+struct Gathered {
+    wire: Vec<Bytes>,
+    decoded: BytesMut,
+}
+
+impl Gathered {
+    fn take(&mut self, chunk: Chunk) {
+        if !chunk.wire.is_empty() {
+            self.wire.push(chunk.wire);
+        }
+        self.decoded.extend_from_slice(&chunk.decoded);
+    }
+
+    fn decoded(&mut self) -> Bytes {
+        std::mem::take(&mut self.decoded).freeze()
+    }
+
+    fn wire_bytes(&self) -> u64 {
+        self.wire.iter().map(|part| part.len() as u64).sum()
+    }
+}
+
+/// How far reading came.
+enum Read {
+    Window,
+    End,
+    Broken(UpstreamFault),
+}
+
+/// What is known when the answer began.
+struct Times {
+    forwarded: Timestamp,
+    first_byte: Timestamp,
+    http: u16,
+}
+
+/// Releases an answer behind its record.
+pub(crate) async fn behind<U: Upstream>(
+    gateway: &Gateway<U>,
+    mut open: OpenRecord,
+    forwarded: Timestamp,
+    answer: Answer,
+) -> Reply {
+    let Answer { mut head, mut body, mut presence, repeatable } = answer;
+    let id = open.id();
+    stamp(&mut head.headers, Some(id));
+    let times = Times { forwarded, first_byte: gateway.clock.now(), http: head.status.as_u16() };
+    let mut gathered = Gathered::default();
+    let read = tokio::select! {
+        read = fill(&mut *body, &mut gathered) => read,
+        () = presence.left() => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
+    };
+    match read {
+        Read::Window => {
+            if open.window(gathered.decoded()).await.is_err() {
+                return withhold(gateway, id, repeatable);
+            }
+            let (release, released) = mpsc::channel(REPLY_CHUNKS_MAX);
+            let rest = Rest {
+                open,
+                body,
+                times,
+                gathered,
+                release,
+                metrics: gateway.metrics.clone(),
+                wire_bytes: 0,
+            };
+            tokio::spawn(rest.run());
+            Reply::from_parts(head, ReplyBody::Released(released))
+        }
+        Read::End => {
+            let wire_bytes = gathered.wire_bytes();
+            let decoded = gathered.decoded();
+            let closing = closing(&times, body.learnt(), wire_bytes);
+            gateway.metrics.exchange(closing.outcome);
+            if open.close(closing, decoded).await.is_err() {
+                return withhold(gateway, id, repeatable);
+            }
+            let whole = join(gathered.wire);
+            Reply::from_parts(head, crate::full(whole))
+        }
+        Read::Broken(fault) => broken_before_release(gateway, open, fault, &times).await,
+    }
+}
+
+/// Releases a reply of ours: the record closes first.
+pub(crate) async fn whole<U: Upstream>(
+    gateway: &Gateway<U>,
+    open: OpenRecord,
+    refusal: &Refusal,
+    mut reply: Reply,
+) -> Reply {
+    let id = open.id();
+    stamp(reply.headers_mut(), Some(id));
+    let status = Status {
+        http: Some(reply.status().as_u16()),
+        reason: refusal_word(refusal.reason).to_owned(),
+        message: refusal.message.clone(),
+        ..Status::default()
+    };
+    gateway.metrics.exchange(Outcome::Refused);
+    match open.close(Closing::new(Outcome::Refused, status), Bytes::new()).await {
+        Ok(_) => reply,
+        Err(_) => gateway.upstream.refuse(&Refusal::unrecorded(), None),
+    }
+}
+
+/// The rest of a reply whose head has left.
+struct Rest {
+    open: OpenRecord,
+    body: Box<dyn AnswerBody>,
+    times: Times,
+    gathered: Gathered,
+    release: mpsc::Sender<Result<Bytes, crate::reply::CutOff>>,
+    metrics: Arc<Metrics>,
+    wire_bytes: u64,
+}
+
+impl Rest {
+    async fn run(mut self) {
+        loop {
+            let client_there = self.let_go().await;
+            if !client_there {
+                return self.close_early(CLIENT_LEFT).await;
+            }
+            let read = tokio::select! {
+                read = fill(&mut *self.body, &mut self.gathered) => read,
+                () = self.release.closed() => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
+            };
+            match read {
+                Read::Window => {
+                    if self.open.window(self.gathered.decoded()).await.is_err() {
+                        return self.cut_off().await;
+                    }
+                }
+                Read::End => return self.close_at_end().await,
+                Read::Broken(fault) => return self.close_early(&fault.0).await,
+            }
+        }
+    }
+
+    /// Gives the durable window to the client; false if it left. A slow client slows the upstream.
+    async fn let_go(&mut self) -> bool {
+        for part in std::mem::take(&mut self.gathered.wire) {
+            self.wire_bytes += part.len() as u64;
+            if self.release.send(Ok(part)).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn close_at_end(mut self) {
+        let last = self.gathered.decoded();
+        let wire_bytes = self.wire_bytes + self.gathered.wire_bytes();
+        let closing = closing(&self.times, self.body.learnt(), wire_bytes);
+        self.metrics.exchange(closing.outcome);
+        let Self { open, release, gathered, .. } = self;
+        let closed = open.close(closing, last).await;
+        if closed.is_err() {
+            let _ = release.send(Err(crate::reply::CutOff)).await;
+            return;
+        }
+        for part in gathered.wire {
+            if release.send(Ok(part)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The reply is not whole: the client's connection is reset, never ended as if it were.
+    async fn close_early(self, why: &str) {
+        self.metrics.exchange(Outcome::Aborted);
+        let wire_bytes = self.wire_bytes;
+        let mut closing = closing(&self.times, self.body.learnt(), wire_bytes);
+        closing.outcome = Outcome::Aborted;
+        closing.status.reason = "aborted".to_owned();
+        closing.status.message = why.to_owned();
+        let _ = self.open.close(closing, Bytes::new()).await;
+        let _ = self.release.send(Err(crate::reply::CutOff)).await;
+    }
+
+    async fn cut_off(self) {
+        self.metrics.unrecorded();
+        let _ = self.release.send(Err(crate::reply::CutOff)).await;
+    }
+}
+
+/// Reads until a window is full or the body ends.
+async fn fill(body: &mut dyn AnswerBody, gathered: &mut Gathered) -> Read {
+    while gathered.decoded.len() < WINDOW_BYTES {
+        match body.next().await {
+            Some(Ok(chunk)) => gathered.take(chunk),
+            Some(Err(fault)) => return Read::Broken(fault),
+            None => return Read::End,
+        }
+    }
+    Read::Window
+}
+
+fn closing(times: &Times, learnt: Learnt, wire_bytes: u64) -> Closing {
+    let failed = times.http >= 400 || !learnt.status.reason.is_empty();
+    Closing {
+        outcome: if failed { Outcome::Error } else { Outcome::Ok },
+        forwarded: Some(times.forwarded),
+        first_byte: Some(times.first_byte),
+        statement: learnt.statement,
+        job: learnt.job,
+        location: learnt.location,
+        rows: learnt.rows,
+        wire_bytes,
+        status: Status { http: Some(times.http), ..learnt.status },
+        schema: learnt.schema,
+    }
+}
+
+async fn broken_before_release<U: Upstream>(
+    gateway: &Gateway<U>,
+    open: OpenRecord,
+    fault: UpstreamFault,
+    times: &Times,
+) -> Reply {
+    let id = open.id();
+    let refusal =
+        Refusal::new(Reason::Upstream, format!("BigQuery broke off its answer: {fault}. Record {id}"));
+    let mut reply = gateway.upstream.refuse(&refusal, Some(id));
+    stamp(reply.headers_mut(), Some(id));
+    let status = Status {
+        http: Some(reply.status().as_u16()),
+        reason: refusal_word(Reason::Upstream).to_owned(),
+        message: refusal.message.clone(),
+        ..Status::default()
+    };
+    let mut closing = Closing::new(Outcome::Aborted, status);
+    closing.forwarded = Some(times.forwarded);
+    closing.first_byte = Some(times.first_byte);
+    gateway.metrics.exchange(Outcome::Aborted);
+    match open.close(closing, Bytes::new()).await {
+        Ok(_) => reply,
+        Err(_) => gateway.upstream.refuse(&Refusal::unrecorded(), None),
+    }
+}
+
+/// It ran, and its answer can't be recorded: a read may be repeated, anything else must not be.
+fn withhold<U: Upstream>(gateway: &Gateway<U>, id: RecordId, repeatable: bool) -> Reply {
+    gateway.metrics.unrecorded();
+    let refusal = if repeatable { Refusal::unrecorded() } else { Refusal::withheld(id) };
+    gateway.upstream.refuse(&refusal, None)
+}
+
+/// The record's id, and that no cache may share the answer.
+pub(crate) fn stamp(headers: &mut http::HeaderMap, id: Option<RecordId>) {
+    if let Some(id) = id {
+        let value = HeaderValue::from_str(&id.to_string()).expect("a UUID is a header value");
+        headers.insert(RECORD_HEADER, value);
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+}
+
+fn join(mut parts: Vec<Bytes>) -> Bytes {
+    if parts.len() == 1 {
+        return parts.remove(0);
+    }
+    let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    parts.iter().for_each(|part| whole.extend_from_slice(part));
+    whole.freeze()
+}
+
+/// The word in the record.
+pub(crate) fn refusal_word(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Unauthenticated => "unauthenticated",
+        Reason::Denied => "accessDenied",
+        Reason::UnknownMethod => "unknownMethod",
+        Reason::UnknownConnection => "unknownConnection",
+        Reason::Invalid => "invalid",
+        Reason::TooLarge => "tooLarge",
+        Reason::Unrecorded => "unrecorded",
+        Reason::Withheld => "stopped",
+        Reason::Upstream => "upstream",
+    }
+}

@@ -1,0 +1,10 @@
+//! `hansard.toml`: its shape, its errors with line numbers, and what this build enforces of it.
+
+mod shape;
+mod load;
+mod enforced;
+mod units;
+
+pub(crate) use load::{ConfigError, Loaded, load, parse};
+pub(crate) use shape::*;
+pub(crate) use units::{days_text, duration_secs};

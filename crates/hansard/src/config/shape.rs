@@ -1,0 +1,361 @@
+//! Every key of `hansard.toml`. The doc comments are `docs/configuration.md`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::path::PathBuf;
+use toml::Spanned;
+
+/// The whole file. Paths are relative to the folder it stands in. Secrets never stand in it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    #[serde(default)]
+    pub server: Server,
+    #[serde(default)]
+    pub store: Store,
+    #[serde(default)]
+    pub evidence: Evidence,
+    #[serde(default)]
+    pub recording: Recording,
+    #[serde(default)]
+    pub identity: Identity,
+    #[serde(default)]
+    pub roles: Roles,
+    /// Registered upstreams. At least one is required.
+    #[serde(default)]
+    pub connection: Vec<Connection>,
+    /// Rules over what may run and how it is recorded.
+    #[serde(default)]
+    #[schemars(with = "Vec<Rule>")]
+    pub rule: Vec<Spanned<Rule>>,
+}
+
+/// Where the gateway listens, and where its data lies.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Address and port of everything: REST, sign-in, console, API.
+    #[schemars(with = "String")]
+    pub listen: Spanned<String>,
+    /// How clients reach the gateway. Default: `http://` and the listening address.
+    #[schemars(with = "Option<String>")]
+    pub public_url: Option<Spanned<String>>,
+    /// State, journal, evidence and index. Default: `hansard-data`.
+    pub data_dir: PathBuf,
+    /// Allows plain HTTP on an address that is not loopback, for a gateway behind a TLS terminator.
+    pub insecure_listen: bool,
+    /// A discovery document to serve, for gateways that can't fetch the upstream's.
+    pub discovery: Option<PathBuf>,
+    /// TLS on the port. Absent: plain HTTP, on loopback only.
+    pub tls: Option<Tls>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: Spanned::new(0..0, "127.0.0.1:8484".to_owned()),
+            public_url: None,
+            data_dir: "hansard-data".into(),
+            insecure_listen: false,
+            discovery: None,
+            tls: None,
+        }
+    }
+}
+
+/// A certificate and its key.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate chain in PEM.
+    pub cert: PathBuf,
+    /// Its private key in PEM.
+    pub key: SecretRef,
+}
+
+/// Where state and index lie.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// `sqlite`, inside `data_dir`. A shared store comes later.
+    #[schemars(with = "String")]
+    pub url: Spanned<String>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { url: Spanned::new(0..0, "sqlite".to_owned()) }
+    }
+}
+
+/// Sealed blobs: statements, rows, uploads.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Evidence {
+    /// `local`, inside `data_dir`. Object stores come later.
+    #[schemars(with = "String")]
+    pub url: Spanned<String>,
+    /// Wraps the per-session keys. Absent: made at the first start as `<data_dir>.key`, with a warning.
+    pub key: Option<SecretRef>,
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        Self { url: Spanned::new(0..0, "local".to_owned()), key: None }
+    }
+}
+
+/// A secret that stands elsewhere.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+pub enum SecretRef {
+    /// The name of an environment variable.
+    Env(String),
+    /// A file's path.
+    File(PathBuf),
+}
+
+/// How much is recorded, and for how long.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recording {
+    /// `strict`: no record, no query; no record, no result. (`spool` comes later.)
+    #[schemars(with = "RecordingMode")]
+    pub mode: Spanned<RecordingMode>,
+    /// What is kept of results: `rows` (every byte as delivered), `hash` (count and hash), `none` (count).
+    pub results: Results,
+    /// What is kept of uploads: `bytes`, `hash` or `none`.
+    pub uploads: Uploads,
+    pub retention: Retention,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self {
+            mode: Spanned::new(0..0, RecordingMode::Strict),
+            results: Results::Rows,
+            uploads: Uploads::Hash,
+            retention: Retention::default(),
+        }
+    }
+}
+
+/// What happens when the disk is slow or gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordingMode {
+    Strict,
+    Spool,
+}
+
+/// What is kept of results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Results {
+    Rows,
+    Hash,
+    None,
+}
+
+/// What is kept of uploads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Uploads {
+    Bytes,
+    Hash,
+    None,
+}
+
+/// How long each class is kept: a number and `s`, `m`, `h`, `d` or `y`; whole UTC days are dropped.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Result rows and uploaded bytes.
+    #[schemars(with = "String")]
+    pub rows: Spanned<String>,
+    /// Statements, parameters, error texts, request bodies.
+    #[schemars(with = "String")]
+    pub statements: Spanned<String>,
+    /// Everything else of a record.
+    #[schemars(with = "String")]
+    pub records: Spanned<String>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let kept = |text: &str| Spanned::new(0..0, text.to_owned());
+        Self { rows: kept("30d"), statements: kept("400d"), records: kept("7y") }
+    }
+}
+
+/// Who may ask. At least one provider, or virtual keys (`hansard key issue`).
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identity {
+    /// CEL: who counts as an agent, besides those whose credential says so.
+    #[schemars(with = "Option<String>")]
+    pub agents: Option<Spanned<String>>,
+    /// OpenID Connect providers.
+    pub oidc: Vec<Oidc>,
+    /// SAML 2.0 providers. They come later.
+    #[schemars(with = "Vec<Saml>")]
+    pub saml: Vec<Spanned<Saml>>,
+}
+
+/// One OpenID Connect provider.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Oidc {
+    /// What records call it.
+    pub name: String,
+    /// The issuer, compared as a string with a token's `iss`. `http://` only on loopback.
+    #[schemars(with = "String")]
+    pub issuer: Spanned<String>,
+    /// This gateway's client id at the provider.
+    pub client_id: String,
+    /// Absent: a public client.
+    pub client_secret: Option<SecretRef>,
+    /// Audiences that a token may be for; one must match. Default: the client id.
+    #[serde(default)]
+    pub audiences: Vec<String>,
+    /// The claim that lists groups.
+    #[serde(default = "groups")]
+    pub groups_claim: String,
+}
+
+fn groups() -> String {
+    "groups".to_owned()
+}
+
+/// One SAML provider.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Saml {
+    /// What records call it.
+    pub name: String,
+    /// Its metadata.
+    pub metadata: PathBuf,
+    /// The attribute that lists groups.
+    #[serde(default = "groups")]
+    pub groups_attribute: String,
+}
+
+/// CEL: who may read records and who may change things, over HTTP. Absent: nobody.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Roles {
+    /// Reads records.
+    #[schemars(with = "Option<String>")]
+    pub auditor: Option<Spanned<String>>,
+    /// Issues and revokes keys, runs retention; also reads.
+    #[schemars(with = "Option<String>")]
+    pub admin: Option<Spanned<String>>,
+}
+
+/// One registered upstream.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Connection {
+    /// 1 to 63 lower-case letters, digits and hyphens.
+    #[schemars(with = "String")]
+    pub name: Spanned<String>,
+    /// Billing projects that mean this connection.
+    pub projects: Vec<String>,
+    /// Google's credential behind it.
+    #[schemars(with = "Credentials")]
+    pub credentials: Spanned<Credentials>,
+    /// A service account to impersonate for each principal. It comes later.
+    #[schemars(with = "Option<String>")]
+    pub impersonate: Option<Spanned<String>>,
+    /// Where BigQuery's REST API is.
+    #[serde(default = "upstream")]
+    #[schemars(with = "String")]
+    pub upstream: Spanned<String>,
+    /// Where BigQuery's Storage API is. It is carried later.
+    #[schemars(with = "Option<String>")]
+    pub upstream_storage: Option<Spanned<String>>,
+    /// CEL: who may use it; `"true"` = everyone signed in.
+    #[schemars(with = "String")]
+    pub allow: Spanned<String>,
+    /// Where data may be sent to. It is enforced later.
+    #[serde(default = "no_egress")]
+    #[schemars(with = "Vec<String>")]
+    pub allow_egress: Spanned<Vec<String>>,
+    /// Whether jobs carry the labels `hansard_session` and `hansard_record`.
+    #[serde(default = "yes")]
+    pub label_jobs: bool,
+    /// Whether principals see each other's jobs. It is enforced later.
+    #[serde(default = "no")]
+    #[schemars(with = "bool")]
+    pub shared_history: Spanned<bool>,
+}
+
+fn upstream() -> Spanned<String> {
+    Spanned::new(0..0, "https://bigquery.googleapis.com".to_owned())
+}
+
+fn no_egress() -> Spanned<Vec<String>> {
+    Spanned::new(0..0, Vec::new())
+}
+
+fn no() -> Spanned<bool> {
+    Spanned::new(0..0, false)
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A connection's credential.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+pub enum Credentials {
+    /// An environment variable that holds a service-account key (JSON).
+    Env(String),
+    /// A service-account key file.
+    File(PathBuf),
+    /// The machine's application-default credentials.
+    Adc(bool),
+}
+
+/// One rule. Rules come later; the shape is kept so that a file for a newer build is understood and refused by
+/// line.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// What refusals and records call it.
+    pub name: String,
+    /// CEL: when it applies.
+    pub when: String,
+    /// What it does.
+    pub action: Action,
+    pub message: Option<String>,
+    pub approvers: Option<String>,
+    pub expires: Option<String>,
+    pub columns: Option<Vec<String>>,
+    pub with: Option<String>,
+    pub sql: Option<String>,
+    pub bytes_billed: Option<String>,
+    pub bytes_billed_per_day: Option<String>,
+    pub bytes_billed_per_task: Option<String>,
+    pub statements_per_minute: Option<u64>,
+    pub rows: Option<u64>,
+    pub job_timeout: Option<String>,
+    pub exclude: Option<bool>,
+    pub results: Option<Results>,
+    pub observe: Option<bool>,
+}
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    Deny,
+    Approve,
+    Mask,
+    Limit,
+    Record,
+    Warn,
+    Label,
+    Snapshot,
+}

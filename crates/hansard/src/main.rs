@@ -1,0 +1,20 @@
+//! The binary: configuration, command line, wiring. The only room that reads the environment and settings.
+
+mod cli;
+mod config;
+mod wiring;
+mod serve;
+mod routes;
+mod control;
+mod local;
+mod init;
+mod commands;
+mod demo;
+mod print;
+mod docs;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

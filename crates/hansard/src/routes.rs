@@ -1,0 +1,238 @@
+//! Who answers what on the one port.
+
+use console::{Access, Api, ApiRequest};
+use gateway::{Gateway, Metrics, Reply, Request, Routes, full};
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use identity::{Grant, GrantError, Identity};
+use policy::{Expression, Facts};
+use state::State;
+use std::sync::Arc;
+
+use crate::wiring::{Roles, Rooms};
+
+const FORM_BYTES_MAX: usize = 64 * 1024;
+const API_BYTES_MAX: usize = 1024 * 1024;
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+/// Everything on the port.
+pub(crate) struct AllRoutes {
+    gateway: Arc<Gateway<bigquery::BigQuery>>,
+    identity: Arc<Identity>,
+    state: Arc<State>,
+    api: Arc<Api>,
+    roles: Roles,
+    metrics: Arc<Metrics>,
+}
+
+impl AllRoutes {
+    pub(crate) fn new(
+        gateway: Arc<Gateway<bigquery::BigQuery>>,
+        rooms: &Rooms,
+        roles: Roles,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (identity, state, api) = (rooms.identity.clone(), rooms.state.clone(), rooms.api.clone());
+        Self { gateway, identity, state, api, roles, metrics }
+    }
+
+    async fn route(&self, request: Request) -> Reply {
+        let path = request.head.uri.path();
+        match (request.head.method.as_str(), path) {
+            ("GET" | "HEAD", "/healthz") => text(StatusCode::OK, "alive\n"),
+            ("GET" | "HEAD", "/readyz") => self.ready().await,
+            ("GET", "/metrics") => text(StatusCode::OK, &self.metrics.page(&self.api.ledger)),
+            ("POST", "/token") => self.token(request).await,
+            (_, path) if path.starts_with("/api/v1/") => self.api(request).await,
+            ("GET", "/") => text(StatusCode::OK, HOME),
+            // Everything else is the data path: what it does not know, it refuses and records.
+            _ => self.gateway.exchange(request).await,
+        }
+    }
+
+    /// May serve: journal and state can be written, every provider's keys are there.
+    async fn ready(&self) -> Reply {
+        let state = self.state.clone();
+        let writable = tokio::task::spawn_blocking(move || state.probe()).await;
+        if !matches!(writable, Ok(Ok(()))) {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "state can't be written\n");
+        }
+        if let Err(error) = self.api.ledger.probe() {
+            return text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &format!("the journal can't be written: {error}\n"),
+            );
+        }
+        match self.identity.ready().await {
+            true => text(StatusCode::OK, "ready\n"),
+            false => text(StatusCode::SERVICE_UNAVAILABLE, "an identity provider's keys are missing\n"),
+        }
+    }
+
+    /// A JWT-bearer grant (RFC 7523) by a virtual key.
+    async fn token(&self, mut request: Request) -> Reply {
+        let form = match read(&mut request, FORM_BYTES_MAX).await {
+            Some(form) => String::from_utf8(form).unwrap_or_default(),
+            None => return oauth_error("invalid_request", "the form is too long"),
+        };
+        match self.grant(&form) {
+            Ok(grant) => {
+                let body = serde_json::json!({
+                    "access_token": grant.access_token, "token_type": "Bearer", "expires_in": grant.expires_in,
+                });
+                let mut reply = json(StatusCode::OK, body.to_string());
+                reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                reply
+            }
+            Err(GrantError::UnsupportedGrantType) => {
+                oauth_error("unsupported_grant_type", &GrantError::UnsupportedGrantType.to_string())
+            }
+            Err(error @ GrantError::InvalidRequest(_)) => oauth_error("invalid_request", &error.to_string()),
+            Err(GrantError::InvalidGrant(stranger)) => {
+                let why = stranger.to_string();
+                let reply = oauth_error("invalid_grant", &why);
+                self.gateway.stranger_at_token(&stranger, &request);
+                reply
+            }
+        }
+    }
+
+    fn grant(&self, form: &str) -> Result<Grant, GrantError> {
+        let value = |name: &str| {
+            form.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=').map(decode)).flatten()
+        };
+        if value("grant_type").as_deref() != Some(JWT_BEARER) {
+            return Err(GrantError::UnsupportedGrantType);
+        }
+        let assertion = value("assertion").ok_or(GrantError::InvalidRequest("assertion"))?;
+        let who = self.identity.check_assertion(&assertion)?;
+        let session = self.gateway.session_of(&who);
+        Ok(self.identity.issue(&who, session))
+    }
+
+    /// `/api/v1`, for those whose role allows it.
+    async fn api(&self, mut request: Request) -> Reply {
+        let who = match self.identity.identify(&request.head.headers).await {
+            Ok(who) => who,
+            Err(stranger) => {
+                self.gateway.stranger_at_token(&stranger, &request);
+                return error(
+                    StatusCode::UNAUTHORIZED,
+                    &format!("hansard does not know who asks: {stranger}"),
+                );
+            }
+        };
+        let path = request.head.uri.path().strip_prefix("/api/v1/").unwrap_or_default().to_owned();
+        let method = request.head.method.clone();
+        let facts = Facts::about(&who.principal);
+        let holds =
+            |role: &Option<Expression>| role.as_ref().is_some_and(|role| role.holds(&facts).unwrap_or(false));
+        let allowed = match console::needs(&method, &path) {
+            Access::Read => holds(&self.roles.auditor) || holds(&self.roles.admin),
+            Access::Admin => holds(&self.roles.admin),
+        };
+        if !allowed {
+            return error(
+                StatusCode::FORBIDDEN,
+                "your role does not allow this; [roles] of the configuration says who may",
+            );
+        }
+        let Some(body) = read(&mut request, API_BYTES_MAX).await else {
+            return error(StatusCode::PAYLOAD_TOO_LARGE, "the request is too long");
+        };
+        let asked = ApiRequest {
+            method,
+            path,
+            query: request.head.uri.query().unwrap_or_default().to_owned(),
+            body: body.into(),
+            actor: who.actor(),
+        };
+        let (head, body) = self.api.clone().answer(asked).await.into_parts();
+        Response::from_parts(head, stream(body))
+    }
+}
+
+impl Routes for AllRoutes {
+    async fn answer(self: Arc<Self>, request: Request) -> Reply {
+        self.route(request).await
+    }
+}
+
+const HOME: &str = "hansard: the flight recorder and gatekeeper between AI agents and BigQuery.\n\
+Point a BigQuery client at this address; read the record with 'hansard records'.\n";
+
+/// The API's lines as a reply that is released line by line.
+fn stream(mut body: console::ApiBody) -> gateway::ReplyBody {
+    let (send, receive) = tokio::sync::mpsc::channel(16);
+    tokio::spawn(async move {
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Ok(data) = frame.into_data()
+                && send.send(Ok(data)).await.is_err()
+            {
+                return;
+            }
+        }
+    });
+    gateway::ReplyBody::Released(receive)
+}
+
+async fn read(request: &mut Request, bytes_max: usize) -> Option<Vec<u8>> {
+    let mut whole = Vec::new();
+    while let Some(part) = request.body.next().await {
+        whole.extend_from_slice(&part.ok()?);
+        if whole.len() > bytes_max {
+            return None;
+        }
+    }
+    Some(whole)
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut out = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let high = (bytes.next()? as char).to_digit(16)?;
+                out.push((high * 16 + (bytes.next()? as char).to_digit(16)?) as u8);
+            }
+            b'+' => out.push(b' '),
+            _ => out.push(byte),
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+fn text(status: StatusCode, text: &str) -> Reply {
+    reply(status, "text/plain; charset=utf-8", text.to_owned())
+}
+
+fn json(status: StatusCode, text: String) -> Reply {
+    reply(status, "application/json; charset=UTF-8", text)
+}
+
+fn error(status: StatusCode, message: &str) -> Reply {
+    json(status, serde_json::json!({ "error": message }).to_string())
+}
+
+fn oauth_error(kind: &str, description: &str) -> Reply {
+    let body = bigquery::token_error(kind, description);
+    let mut reply = Response::new(full(body));
+    *reply.status_mut() = StatusCode::BAD_REQUEST;
+    reply
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=UTF-8"));
+    reply
+}
+
+fn reply(status: StatusCode, content_type: &'static str, body: String) -> Reply {
+    let mut reply = Response::new(full(body));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+}
+
+/// Named here so that a command's request and a browser's are built alike.
+pub(crate) fn method(name: &str) -> Method {
+    name.parse().expect("a method of ours")
+}

@@ -1,0 +1,187 @@
+//! `hansard serve`: takes the port and the folder, serves until told to stop, drains, ends.
+
+use gateway::{Gateway, Listener, Metrics, serve};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
+
+use crate::cli::{Failure, ServeArgs};
+use crate::config::{self, Loaded, Tls};
+use crate::control;
+use crate::routes::AllRoutes;
+use crate::wiring::{Rooms, Settings, read_secret};
+
+/// Retention is applied so often.
+const RETENTION_EVERY: Duration = Duration::from_secs(3600);
+
+/// Runs the gateway, or only checks its configuration.
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let loaded = config::load(&args.config)?;
+    let settings = Settings::check(loaded, args.data.as_deref())?;
+    if args.check {
+        println!("{}: valid", args.config.display());
+        return Ok(());
+    }
+    log_to_stderr();
+    harden();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system gives threads");
+    runtime.block_on(async {
+        let running = start(settings).await?;
+        eprintln!("hansard: listening on {} ({})", running.address, running.public_url);
+        let (mut term, mut int) = signals();
+        let stop = async move {
+            tokio::select! { _ = term.recv() => (), _ = int.recv() => () }
+            eprintln!("hansard: stopping; open exchanges are being closed");
+        };
+        running.until(stop).await
+    })
+}
+
+fn signals() -> (tokio::signal::unix::Signal, tokio::signal::unix::Signal) {
+    let listen = |kind| signal(kind).expect("signals can be listened to");
+    (listen(SignalKind::terminate()), listen(SignalKind::interrupt()))
+}
+
+/// A gateway that serves.
+pub(crate) struct Running {
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) public_url: String,
+    pub(crate) rooms: Rooms,
+    listener: Listener,
+    routes: Arc<AllRoutes>,
+    gateway: Arc<Gateway<bigquery::BigQuery>>,
+    control: control::Control,
+}
+
+/// Takes the port, opens the folder, assembles everything.
+pub(crate) async fn start(settings: Settings) -> Result<Running, Failure> {
+    let address = settings.listen;
+    let tcp = TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => Failure::other_side(format!(
+            "{address} is in use by another program. Stop it, or set another [server] listen."
+        )),
+        _ => Failure::other_side(format!("can't listen on {address}: {error}. Set another [server] listen.")),
+    })?;
+    let bound = tcp.local_addr().map_err(|error| Failure::other_side(error.to_string()))?;
+    let tls = settings
+        .loaded()
+        .config
+        .server
+        .tls
+        .as_ref()
+        .map(|tls| acceptor(settings.loaded(), tls))
+        .transpose()?;
+    let rooms = settings.open()?;
+    if rooms.ledger.interrupted > 0 {
+        eprintln!(
+            "hansard: closed {} records that an earlier run left open as 'interrupted'",
+            rooms.ledger.interrupted
+        );
+    }
+    for (provider, why) in rooms.identity.warm().await {
+        eprintln!("hansard: identity provider '{provider}' can't be reached yet: {why}");
+    }
+    let metrics = Arc::new(Metrics::default());
+    let public_url = settings.public_url.clone();
+    let control = control::Control::open(&settings.data_dir, rooms.api.clone()).await?;
+    let mut settings = settings;
+    let roles = std::mem::take(&mut settings.roles);
+    let gateway = Arc::new(settings.gateway(&rooms, metrics.clone())?);
+    let routes = Arc::new(AllRoutes::new(gateway.clone(), &rooms, roles, metrics.clone()));
+    let tls = tls.map(|acceptor| tokio::sync::watch::channel(acceptor).1);
+    let listener = Listener { tcp, tls, clock: rooms.clock.clone(), metrics };
+    Ok(Running { address: bound, public_url, rooms, listener, routes, gateway, control })
+}
+
+impl Running {
+    /// Serves until `stop` resolves, then drains and closes everything.
+    pub(crate) async fn until(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+        let background = tokio::spawn(background(self.gateway.clone(), self.rooms.api.clone()));
+        let drained = serve(self.listener, self.routes.clone(), stop).await;
+        background.abort();
+        self.control.close().await;
+        self.gateway.tick();
+        drop((self.routes, self.gateway));
+        let Rooms { ledger, api, identity, .. } = self.rooms;
+        drop((api, identity));
+        // The last holder writes what is queued and ends the journal's threads.
+        let closed = tokio::task::spawn_blocking(move || match Arc::try_unwrap(ledger) {
+            Ok(ledger) => {
+                ledger.stop();
+                true
+            }
+            Err(_) => false,
+        });
+        match (drained, closed.await) {
+            (true, Ok(_)) => Ok(()),
+            _ => Err(Failure::other_side(
+                "some exchanges did not end in time; their records are closed as interrupted at the next start",
+            )),
+        }
+    }
+}
+
+async fn background(gateway: Arc<Gateway<bigquery::BigQuery>>, api: Arc<console::Api>) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    let mut since_retention = RETENTION_EVERY;
+    loop {
+        seconds.tick().await;
+        gateway.tick();
+        since_retention += Duration::from_secs(1);
+        if since_retention >= RETENTION_EVERY {
+            since_retention = Duration::ZERO;
+            let api = api.clone();
+            let run = move || api.ledger.retention_run(&api.retention, ledger::Ledger::gateway_actor());
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(run).await {
+                tracing::error!(%error, "retention failed");
+            }
+        }
+    }
+}
+
+fn acceptor(loaded: &Loaded, tls: &Tls) -> Result<TlsAcceptor, Failure> {
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+    let path = loaded.resolve(&tls.cert);
+    let wrong = |what: String| Failure::usage(format!("{}: [server.tls]: {what}", loaded.path.display()));
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&path)
+        .and_then(Iterator::collect)
+        .map_err(|error| wrong(format!("can't read certificates from {}: {error}", path.display())))?;
+    let key = read_secret(loaded, &tls.key)?;
+    let key = PrivateKeyDer::from_pem_slice(key.reveal())
+        .map_err(|_| wrong("the key is no private key in PEM".to_owned()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(error.to_string()))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| wrong(error.to_string()))?;
+    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(server)))
+}
+
+/// No core dump, no ptrace by others of the same user: key material stays in this process.
+fn harden() {
+    let limit = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let core = rustix::process::setrlimit(rustix::process::Resource::Core, limit);
+    let dumpable = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    if core.is_err() || dumpable.is_err() {
+        eprintln!("hansard: this process could not be made non-dumpable");
+    }
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HANSARD_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// Whether a folder's own process answers.
+pub(crate) fn control_socket(data: &Path) -> std::path::PathBuf {
+    ledger::Layout::new(data).control_socket()
+}

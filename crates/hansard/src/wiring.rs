@@ -1,0 +1,449 @@
+//! From a configuration to running rooms.
+
+use console::Api;
+use gateway::{ConnectionRules, Gateway, GatewayConfig, Metrics};
+use http::Uri;
+use identity::{Identity, IdentityConfig, OidcConfig, OidcProvider};
+use ledger::{Layout, Ledger, LedgerConfig, LedgerError, Recording, Retention};
+use outbound::Fetcher;
+use policy::Expression;
+use record::{Clock, Retained, SystemClock};
+use registry::{AdcSources, Connection, ConnectionName, Credential, Registry, Secret, Vault};
+use serde_json::json;
+use state::State;
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use toml::Spanned;
+
+use crate::cli::Failure;
+use crate::config::{ConfigError, Credentials, Loaded, Results, SecretRef, Uploads, duration_secs};
+
+const SCOPE: &str = "https://www.googleapis.com/auth/bigquery";
+
+/// What a configuration says, checked.
+pub(crate) struct Settings {
+    pub(crate) listen: SocketAddr,
+    pub(crate) public_url: String,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) recording: Recording,
+    pub(crate) retention: Retention,
+    pub(crate) roles: Roles,
+    pub(crate) policy: String,
+    agents: Option<Expression>,
+    allows: Vec<Expression>,
+    loaded: Loaded,
+}
+
+/// Who may use the API over HTTP.
+#[derive(Default)]
+pub(crate) struct Roles {
+    pub(crate) auditor: Option<Expression>,
+    pub(crate) admin: Option<Expression>,
+}
+
+/// The rooms of a data folder.
+pub(crate) struct Rooms {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) state: Arc<State>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) api: Arc<Api>,
+}
+
+impl Settings {
+    /// Checks everything that can be checked without touching data or network.
+    pub(crate) fn check(loaded: Loaded, data: Option<&Path>) -> Result<Self, ConfigError> {
+        loaded.check_enforced()?;
+        let config = &loaded.config;
+        let listen_text = config.server.listen.get_ref();
+        let listen: SocketAddr = listen_text.parse().map_err(|_| {
+            loaded.error_at(
+                &config.server.listen.span(),
+                format!("listen = \"{listen_text}\" is no address and port, such as \"127.0.0.1:8484\""),
+            )
+        })?;
+        if !listen.ip().is_loopback() && config.server.tls.is_none() && !config.server.insecure_listen {
+            return Err(loaded.error_at(
+                &config.server.listen.span(),
+                "listen is not on loopback and there is no [server.tls]; add a certificate, or insecure_listen = true behind a TLS terminator",
+            ));
+        }
+        let public_url = public_url(&loaded, listen)?;
+        if config.connection.is_empty() {
+            return Err(loaded.error("there is no [[connection]]; at least one is required"));
+        }
+        check_names(&loaded)?;
+        check_issuers(&loaded)?;
+        let kept = &config.recording.retention;
+        let secs = |text: &Spanned<String>| {
+            duration_secs(text.get_ref()).map(Some).map_err(|why| loaded.error_at(&text.span(), why))
+        };
+        Ok(Self {
+            listen,
+            public_url,
+            data_dir: data.map_or_else(|| loaded.resolve(&config.server.data_dir), Path::to_owned),
+            recording: Recording {
+                results: match config.recording.results {
+                    Results::Rows => Retained::Rows,
+                    Results::Hash => Retained::Hash,
+                    Results::None => Retained::None,
+                },
+                uploads: match config.recording.uploads {
+                    Uploads::Bytes => Retained::Rows,
+                    Uploads::Hash => Retained::Hash,
+                    Uploads::None => Retained::None,
+                },
+            },
+            retention: Retention {
+                rows: secs(&kept.rows)?,
+                statements: secs(&kept.statements)?,
+                records: secs(&kept.records)?,
+            },
+            roles: Roles {
+                auditor: expression(&loaded, config.roles.auditor.as_ref())?,
+                admin: expression(&loaded, config.roles.admin.as_ref())?,
+            },
+            policy: loaded.hash.clone(),
+            agents: expression(&loaded, config.identity.agents.as_ref())?,
+            allows: config
+                .connection
+                .iter()
+                .map(|connection| {
+                    expression(&loaded, Some(&connection.allow)).map(|allow| allow.expect("given"))
+                })
+                .collect::<Result<_, _>>()?,
+            loaded,
+        })
+    }
+
+    /// The file it came from.
+    pub(crate) fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    /// Connections as they may be shown.
+    pub(crate) fn connections_shown(&self) -> Vec<serde_json::Value> {
+        let shown = self.loaded.config.connection.iter().map(|connection| {
+            let credentials = match connection.credentials.get_ref() {
+                Credentials::File(path) => format!("file {}", path.display()),
+                Credentials::Env(name) => format!("environment variable {name}"),
+                Credentials::Adc(_) => "application-default credentials".to_owned(),
+            };
+            json!({
+                "name": connection.name.get_ref(), "projects": connection.projects,
+                "upstream": connection.upstream.get_ref(), "credentials": credentials,
+                "allow": connection.allow.get_ref(), "label_jobs": connection.label_jobs,
+            })
+        });
+        shown.collect()
+    }
+
+    /// The evidence key. Where none is named, one is made beside the data folder, once.
+    pub(crate) fn vault(&self) -> Result<Arc<Vault>, Failure> {
+        let text = match &self.loaded.config.evidence.key {
+            Some(secret) => read_secret(&self.loaded, secret)?,
+            None => {
+                let name = self
+                    .data_dir
+                    .file_name()
+                    .map(|name| name.to_string_lossy().into_owned())
+                    .unwrap_or_default();
+                own_key(&self.data_dir.with_file_name(format!("{name}.key")))?
+            }
+        };
+        Vault::from_text(&text)
+            .map(Arc::new)
+            .map_err(|error| Failure::usage(format!("{error}. Its file was cut or is another file.")))
+    }
+
+    /// Opens the data folder and everything in it.
+    pub(crate) fn open(&self) -> Result<Rooms, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let layout = Layout::new(&self.data_dir);
+        layout.create().map_err(|error| {
+            Failure::other_side(format!(
+                "can't make the data folder {}: {error}. Check the disk and its rights.",
+                self.data_dir.display()
+            ))
+        })?;
+        let vault = self.vault()?;
+        let ledger =
+            Ledger::open(LedgerConfig { layout: layout.clone(), vault: vault.clone(), clock: clock.clone() })
+                .map_err(|error| ledger_failure(&error))?;
+        let state = State::open(&layout.state()).map_err(|error| Failure::other_side(error.to_string()))?;
+        let state = Arc::new(state);
+        let identity = Arc::new(self.identity(&vault, state.clone(), clock.clone())?);
+        let ledger = Arc::new(ledger);
+        let api = Arc::new(Api {
+            ledger: ledger.clone(),
+            identity: identity.clone(),
+            clock: clock.clone(),
+            retention: self.retention,
+            public_url: self.public_url.clone(),
+            connections: self.connections_shown(),
+        });
+        Ok(Rooms { ledger, state, identity, clock, api })
+    }
+
+    fn identity(&self, vault: &Vault, state: Arc<State>, clock: Arc<dyn Clock>) -> Result<Identity, Failure> {
+        let other = |error: String| Failure::other_side(error);
+        let wrapped =
+            state.meta_or("token_key", || vault.new_token_key()).map_err(|error| other(error.to_string()))?;
+        let token_key = vault.token_key(&wrapped).map_err(|_| {
+            Failure::usage("the evidence key is not the one this data folder was made with; name the right one under [evidence]")
+        })?;
+        let fetcher = Fetcher::new().map_err(|error| other(error.to_string()))?;
+        let providers = self.loaded.config.identity.oidc.iter().map(|oidc| {
+            let audiences =
+                if oidc.audiences.is_empty() { vec![oidc.client_id.clone()] } else { oidc.audiences.clone() };
+            let config = OidcConfig {
+                name: oidc.name.clone(),
+                issuer: oidc.issuer.get_ref().clone(),
+                client_id: oidc.client_id.clone(),
+                audiences,
+                groups_claim: oidc.groups_claim.clone(),
+            };
+            OidcProvider::new(config, fetcher.clone())
+        });
+        let config = IdentityConfig {
+            public_url: self.public_url.clone(),
+            providers: providers.collect(),
+            token_key,
+            state,
+            clock,
+        };
+        Identity::new(config).map_err(|error| other(error.to_string()))
+    }
+
+    /// Reads the credentials and assembles the gateway.
+    pub(crate) fn gateway(
+        self,
+        rooms: &Rooms,
+        metrics: Arc<Metrics>,
+    ) -> Result<Gateway<bigquery::BigQuery>, Failure> {
+        let registry = Arc::new(self.registry(rooms.clock.clone())?);
+        let public_url: Uri = self.public_url.parse().expect("checked with the settings");
+        let discovery = self.loaded.config.server.discovery.as_ref().map(|path| self.loaded.resolve(path));
+        let upstream =
+            bigquery::BigQuery::new(rooms.state.clone(), rooms.clock.clone(), public_url, discovery)
+                .map_err(|error| Failure::other_side(error.to_string()))?;
+        Ok(Gateway::new(GatewayConfig {
+            identity: rooms.identity.clone(),
+            registry,
+            ledger: rooms.ledger.clone(),
+            upstream,
+            clock: rooms.clock.clone(),
+            recording: self.recording,
+            rules: self.allows.into_iter().map(|allow| ConnectionRules { allow }).collect(),
+            agents: self.agents,
+            policy: self.policy,
+            metrics,
+        }))
+    }
+
+    fn registry(&self, clock: Arc<dyn Clock>) -> Result<Registry, Failure> {
+        let fetcher = Fetcher::new().map_err(|error| Failure::other_side(error.to_string()))?;
+        let mut connections = Vec::new();
+        for connection in &self.loaded.config.connection {
+            let span = connection.credentials.span();
+            let credential = match connection.credentials.get_ref() {
+                Credentials::Adc(_) => Credential::adc(&adc_sources(), SCOPE, fetcher.clone(), clock.clone()),
+                Credentials::File(path) => {
+                    let file = read_secret(&self.loaded, &SecretRef::File(path.clone()))?;
+                    Credential::service_account(&file, SCOPE, fetcher.clone(), clock.clone())
+                }
+                Credentials::Env(name) => {
+                    let file = read_secret(&self.loaded, &SecretRef::Env(name.clone()))?;
+                    Credential::service_account(&file, SCOPE, fetcher.clone(), clock.clone())
+                }
+            };
+            let credential = credential.map_err(|error| self.loaded.error_at(&span, error.to_string()))?;
+            connections.push(Connection {
+                name: ConnectionName::parse(connection.name.get_ref()).expect("checked with the settings"),
+                projects: connection.projects.clone(),
+                upstream: connection.upstream.get_ref().parse().expect("checked with the settings"),
+                label_jobs: connection.label_jobs,
+                credential,
+            });
+        }
+        Ok(Registry { connections })
+    }
+}
+
+pub(crate) fn ledger_failure(error: &LedgerError) -> Failure {
+    match error {
+        LedgerError::Lock(lock) => {
+            Failure::other_side(format!("{lock}. Stop that process, or use another data folder."))
+        }
+        LedgerError::Io { .. } => {
+            Failure::other_side(format!("{error}. Check the disk and the rights of the data folder."))
+        }
+        other => Failure::other_side(other.to_string()),
+    }
+}
+
+fn public_url(loaded: &Loaded, listen: SocketAddr) -> Result<String, ConfigError> {
+    let Some(given) = &loaded.config.server.public_url else {
+        let scheme = if loaded.config.server.tls.is_some() { "https" } else { "http" };
+        return Ok(format!("{scheme}://{listen}"));
+    };
+    let text = given.get_ref().trim_end_matches('/');
+    let parsed: Result<Uri, _> = text.parse();
+    let fits = parsed.as_ref().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some()
+            && matches!(uri.path(), "" | "/")
+            && uri.query().is_none()
+    });
+    if !fits {
+        return Err(loaded.error_at(
+            &given.span(),
+            format!("public_url = \"{text}\" is no root URL, such as \"https://hansard.example.com\""),
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn check_names(loaded: &Loaded) -> Result<(), ConfigError> {
+    let mut seen: Vec<&str> = Vec::new();
+    for connection in &loaded.config.connection {
+        let span = connection.name.span();
+        ConnectionName::parse(connection.name.get_ref())
+            .map_err(|error| loaded.error_at(&span, error.to_string()))?;
+        if seen.contains(&connection.name.get_ref().as_str()) {
+            return Err(
+                loaded.error_at(&span, format!("connection '{}' stands twice", connection.name.get_ref()))
+            );
+        }
+        seen.push(connection.name.get_ref());
+        if connection.projects.is_empty() {
+            return Err(loaded.error_at(
+                &span,
+                format!(
+                    "connection '{}' has no projects, so nothing could use it",
+                    connection.name.get_ref()
+                ),
+            ));
+        }
+        let upstream: Result<Uri, _> = connection.upstream.get_ref().parse();
+        let fits = upstream
+            .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some());
+        if !fits {
+            return Err(loaded.error_at(
+                &connection.upstream.span(),
+                format!("upstream = \"{}\" is no URL", connection.upstream.get_ref()),
+            ));
+        }
+        if matches!(connection.credentials.get_ref(), Credentials::Adc(false)) {
+            return Err(loaded.error_at(
+                &connection.credentials.span(),
+                "credentials = { adc = false } names no credential",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_issuers(loaded: &Loaded) -> Result<(), ConfigError> {
+    for oidc in &loaded.config.identity.oidc {
+        let issuer = oidc.issuer.get_ref();
+        let uri: Option<Uri> = issuer.parse().ok();
+        let fits = uri.is_some_and(|uri| match uri.scheme_str() {
+            Some("https") => uri.host().is_some(),
+            Some("http") => uri.host().is_some_and(is_loopback),
+            _ => false,
+        });
+        if !fits {
+            return Err(loaded.error_at(
+                &oidc.issuer.span(),
+                format!("issuer = \"{issuer}\" is no https URL (http is allowed on loopback only)"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn expression(loaded: &Loaded, text: Option<&Spanned<String>>) -> Result<Option<Expression>, ConfigError> {
+    let Some(text) = text else { return Ok(None) };
+    let compiled = Expression::compile(text.get_ref());
+    compiled
+        .map(Some)
+        .map_err(|error| loaded.error_at(&text.span(), format!("the expression can't be used: {error}")))
+}
+
+/// Reads a secret from where it stands.
+pub(crate) fn read_secret(loaded: &Loaded, secret: &SecretRef) -> Result<Secret, Failure> {
+    match secret {
+        SecretRef::File(path) => {
+            let path = loaded.resolve(path);
+            let bytes = fs::read(&path).map_err(|error| {
+                Failure::usage(format!(
+                    "{}: can't read the secret file {}: {error}",
+                    loaded.path.display(),
+                    path.display()
+                ))
+            })?;
+            Ok(Secret::new(bytes))
+        }
+        SecretRef::Env(name) => {
+            let value = env_var(name).ok_or_else(|| {
+                Failure::usage(format!(
+                    "{}: the environment variable {name} is not set",
+                    loaded.path.display()
+                ))
+            })?;
+            Ok(Secret::new(value.into_bytes()))
+        }
+    }
+}
+
+/// The one place that reads an environment variable.
+#[expect(clippy::disallowed_methods, reason = "the binary's one place that reads the environment")]
+pub(crate) fn env_var(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn own_key(path: &Path) -> Result<Secret, Failure> {
+    if let Ok(bytes) = fs::read(path) {
+        return Ok(Secret::new(bytes));
+    }
+    let text = Vault::new_key_text();
+    write_private(path, text.reveal()).map_err(|error| {
+        Failure::other_side(format!("can't write the evidence key {}: {error}", path.display()))
+    })?;
+    eprintln!(
+        "hansard: no [evidence] key is configured: made {}. Back it up apart from the data: without it, statements and rows can't be read.",
+        path.display()
+    );
+    Ok(text)
+}
+
+/// A new file that its owner alone can read.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder)?;
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn adc_sources() -> AdcSources {
+    let config = env_var("CLOUDSDK_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| env_var("HOME").map(|home| Path::new(&home).join(".config/gcloud")));
+    AdcSources {
+        file: env_var("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from),
+        well_known: config.map(|folder| folder.join("application_default_credentials.json")),
+        metadata_host: env_var("GCE_METADATA_HOST").unwrap_or_else(|| "169.254.169.254".to_owned()),
+    }
+}

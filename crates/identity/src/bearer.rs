@@ -1,0 +1,123 @@
+//! The one `Authorization` header, and a look into a JWT before anything in it is trusted.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, header};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::Stranger;
+
+/// The longest token that is looked at, in bytes.
+const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Clocks may differ by so much, in seconds.
+pub(crate) const LEEWAY_SECS: i64 = 60;
+
+/// The token of the one bearer header.
+pub(crate) fn token(headers: &HeaderMap) -> Result<&str, Stranger> {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let value = all.next().ok_or(Stranger::NoCredential)?;
+    if all.next().is_some() {
+        return Err(Stranger::TwoCredentials);
+    }
+    let text = value.to_str().map_err(|_| Stranger::Malformed)?;
+    let (scheme, token) = text.split_once(' ').ok_or(Stranger::NotBearer)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Stranger::NotBearer);
+    }
+    let token = token.trim();
+    if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
+        return Err(Stranger::Malformed);
+    }
+    Ok(token)
+}
+
+/// What a JWT says of itself. Only good to choose the key that must prove it.
+pub(crate) struct Peeked {
+    pub(crate) iss: String,
+    pub(crate) kid: Option<String>,
+    pub(crate) algorithm: Algorithm,
+}
+
+#[derive(Deserialize)]
+struct PeekedClaims {
+    iss: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PeekedHeader {
+    alg: String,
+    kid: Option<String>,
+    typ: Option<String>,
+}
+
+/// Looks into a compact JWS without believing it.
+pub(crate) fn peek(token: &str) -> Result<Peeked, Stranger> {
+    let mut parts = token.split('.');
+    let (Some(header), Some(claims), Some(_), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Stranger::Opaque);
+    };
+    let header: PeekedHeader = decode_part(header)?;
+    if header.typ.as_deref().is_some_and(|typ| typ.to_ascii_lowercase().contains("logout+jwt")) {
+        return Err(Stranger::LogoutToken);
+    }
+    let algorithm: Algorithm = header.alg.parse().map_err(|_| Stranger::Algorithm)?;
+    let claims: PeekedClaims = decode_part(claims)?;
+    Ok(Peeked { iss: claims.iss.ok_or(Stranger::MissingClaim("iss"))?, kid: header.kid, algorithm })
+}
+
+fn decode_part<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, Stranger> {
+    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Stranger::Opaque)?;
+    serde_json::from_slice(&bytes).map_err(|_| Stranger::Malformed)
+}
+
+/// The claims, once the signature matches. Times and audience stay to be checked.
+pub(crate) fn verify(
+    token: &str,
+    key: &DecodingKey,
+    algorithm: Algorithm,
+) -> Result<Map<String, Value>, Stranger> {
+    let mut validation = Validation::new(algorithm);
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    validation.required_spec_claims.clear();
+    jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation)
+        .map(|token| token.claims)
+        .map_err(|_| Stranger::Signature)
+}
+
+/// `exp`, `nbf` and `iat` against the gateway's clock; returns `exp`.
+pub(crate) fn check_times(claims: &Map<String, Value>, now: i64) -> Result<i64, Stranger> {
+    let exp = seconds(claims, "exp").ok_or(Stranger::MissingClaim("exp"))?;
+    if exp.saturating_add(LEEWAY_SECS) <= now {
+        return Err(Stranger::Expired);
+    }
+    let not_before = seconds(claims, "nbf").into_iter().chain(seconds(claims, "iat")).max();
+    if not_before.is_some_and(|at| at > now.saturating_add(LEEWAY_SECS)) {
+        return Err(Stranger::NotYet);
+    }
+    Ok(exp)
+}
+
+/// A NumericDate (RFC 7519), cut to whole seconds.
+pub(crate) fn seconds(claims: &Map<String, Value>, name: &str) -> Option<i64> {
+    let value = claims.get(name)?;
+    value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64))
+}
+
+/// `aud` as a list.
+pub(crate) fn audiences(claims: &Map<String, Value>) -> Vec<&str> {
+    match claims.get("aud") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A claim's text, empty where there is none.
+pub(crate) fn text(claims: &Map<String, Value>, name: &str) -> String {
+    claims.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+}

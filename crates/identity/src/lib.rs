@@ -1,0 +1,15 @@
+//! Turns the credential on a request into a principal, or says why not.
+//!
+//! Three kinds count: a token that this gateway issued, a JWT of a configured OIDC issuer, a JWT self-signed
+//! with a virtual service-account key. Knows nothing of connections' rights or of policy.
+
+mod principal_of;
+mod bearer;
+mod oidc;
+mod virtual_keys;
+mod tokens;
+
+pub use oidc::{OidcConfig, OidcProvider};
+pub use principal_of::{Identified, Identity, IdentityConfig, Stranger};
+pub use tokens::{Grant, GrantError, TOKEN_PREFIX, TOKEN_SECS_MAX, TokenClaims};
+pub use virtual_keys::VirtualKeys;

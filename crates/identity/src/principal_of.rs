@@ -1,0 +1,219 @@
+//! The entry: from headers to a principal.
+
+use http::HeaderMap;
+use record::{
+    Actor, ActorAgent, ActorKind, Asserted, Clock, Credential, CredentialKind, Principal, PrincipalKind,
+    Proof, SessionId, Timestamp,
+};
+use registry::TokenKey;
+use state::{State, StateError};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::bearer;
+use crate::oidc::OidcProvider;
+use crate::tokens::{self, TOKEN_PREFIX};
+use crate::virtual_keys::VirtualKeys;
+
+/// What identity is built from.
+pub struct IdentityConfig {
+    pub public_url: String,
+    pub providers: Vec<OidcProvider>,
+    pub token_key: TokenKey,
+    pub state: Arc<State>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Answers who asks.
+pub struct Identity {
+    pub(crate) public_url: String,
+    pub(crate) providers: Vec<OidcProvider>,
+    pub(crate) token_key: TokenKey,
+    pub(crate) keys: VirtualKeys,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A principal, how it was proved, and what its credential is bound to.
+#[derive(Clone, Debug)]
+pub struct Identified {
+    pub principal: Principal,
+    pub credential: Credential,
+    /// How we know the groups and the name: a provider's word is verified, a key's is its issuer's.
+    pub proof: Proof,
+    /// The only connection that the credential may use.
+    pub connection: Option<String>,
+    /// The session that the credential carries.
+    pub session: Option<SessionId>,
+    /// What counts as one and the same credential for sessions.
+    pub session_key: String,
+    pub expires: Timestamp,
+}
+
+impl Identity {
+    /// Fails only if the state can't be read.
+    pub fn new(config: IdentityConfig) -> Result<Self, StateError> {
+        Ok(Self {
+            public_url: config.public_url,
+            providers: config.providers,
+            token_key: config.token_key,
+            keys: VirtualKeys::load(config.state)?,
+            clock: config.clock,
+        })
+    }
+
+    /// Who sends these headers.
+    pub async fn identify(&self, headers: &HeaderMap) -> Result<Identified, Stranger> {
+        let token = bearer::token(headers)?;
+        if let Some(ours) = token.strip_prefix(TOKEN_PREFIX) {
+            return tokens::identify(self, ours);
+        }
+        let peeked = bearer::peek(token)?;
+        if let Some(key) = self.keys.by_email(&peeked.iss) {
+            return key.identify(token, &peeked, &self.public_url, self.clock.now());
+        }
+        match self.providers.iter().find(|provider| provider.issuer() == peeked.iss) {
+            Some(provider) => provider.identify(token, &peeked, self.clock.now()).await,
+            None => Err(Stranger::UnknownIssuer(peeked.iss)),
+        }
+    }
+
+    /// Fetches every provider's keys; the names of those that could not be reached, with the reason.
+    pub async fn warm(&self) -> Vec<(String, String)> {
+        let mut away = Vec::new();
+        for provider in &self.providers {
+            if let Err(why) = provider.refresh(self.clock.now()).await {
+                away.push((provider.name().to_owned(), why));
+            }
+        }
+        away
+    }
+
+    /// Whether somebody can be identified: every provider's keys are there.
+    pub async fn ready(&self) -> bool {
+        for provider in &self.providers {
+            if !provider.has_keys().await && provider.refresh(self.clock.now()).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The virtual keys, to issue and revoke.
+    pub fn keys(&self) -> &VirtualKeys {
+        &self.keys
+    }
+}
+
+impl Identified {
+    /// The same, as the record says it.
+    pub fn actor(&self) -> Actor {
+        let principal = &self.principal;
+        let said =
+            |value: &str, proof| (!value.is_empty()).then(|| Asserted { value: value.to_owned(), proof });
+        let answerable =
+            if principal.on_behalf_of.is_empty() { &principal.id } else { &principal.on_behalf_of };
+        let mut act_chain =
+            vec![if principal.email.is_empty() { answerable.clone() } else { principal.email.clone() }];
+        if !principal.agent.is_empty() {
+            act_chain.push(principal.agent.clone());
+        }
+        Actor {
+            kind: match principal.kind {
+                PrincipalKind::Person => ActorKind::Person,
+                PrincipalKind::Service => ActorKind::Service,
+                PrincipalKind::Agent => ActorKind::Agent,
+            },
+            id: said(&principal.id, Proof::Verified),
+            email: said(&principal.email, self.proof),
+            name: said(&principal.name, self.proof),
+            groups: Some(Asserted { value: principal.groups.clone(), proof: self.proof }),
+            idp: Some(principal.idp.clone()),
+            agent: (!principal.agent.is_empty())
+                .then(|| ActorAgent { name: principal.agent.clone(), proof: Proof::Asserted }),
+            act_chain,
+            credential: Some(self.credential.clone()),
+        }
+    }
+}
+
+pub(crate) fn credential(kind: CredentialKind, id: String) -> Credential {
+    Credential { kind, id }
+}
+
+/// Why nobody was identified. The words are for the caller and quote no token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stranger {
+    NoCredential,
+    TwoCredentials,
+    NotBearer,
+    Opaque,
+    Malformed,
+    UnknownIssuer(String),
+    Algorithm,
+    Signature,
+    Expired,
+    NotYet,
+    Audience,
+    AuthorizedParty,
+    LogoutToken,
+    MissingClaim(&'static str),
+    TooLong,
+    Revoked,
+    ProviderAway(String),
+}
+
+impl Stranger {
+    /// A word for counters and the auth record.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoCredential => "no_credential",
+            Self::TwoCredentials => "two_credentials",
+            Self::NotBearer => "not_bearer",
+            Self::Opaque => "opaque_token",
+            Self::Malformed => "malformed_token",
+            Self::UnknownIssuer(_) => "unknown_issuer",
+            Self::Algorithm => "algorithm",
+            Self::Signature => "signature",
+            Self::Expired => "expired",
+            Self::NotYet => "not_yet_valid",
+            Self::Audience => "audience",
+            Self::AuthorizedParty => "authorized_party",
+            Self::LogoutToken => "logout_token",
+            Self::MissingClaim(_) => "missing_claim",
+            Self::TooLong => "life_too_long",
+            Self::Revoked => "revoked",
+            Self::ProviderAway(_) => "provider_away",
+        }
+    }
+}
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCredential => f.write_str("the request carries no credential"),
+            Self::TwoCredentials => f.write_str("the request carries more than one Authorization header"),
+            Self::NotBearer => f.write_str("the Authorization header is not 'Bearer <token>'"),
+            Self::Opaque => f.write_str(
+                "the token is opaque; send a JWT access or ID token of a configured identity provider, not a Google or opaque access token",
+            ),
+            Self::Malformed => f.write_str("the token is not a well-formed JWT"),
+            Self::UnknownIssuer(issuer) => {
+                let issuer: String = issuer.chars().filter(|c| !c.is_control()).take(120).collect();
+                write!(f, "the token's issuer '{issuer}' is not configured here")
+            }
+            Self::Algorithm => f.write_str("the token is signed with an algorithm that is not allowed"),
+            Self::Signature => f.write_str("the token's signature does not match its issuer's keys"),
+            Self::Expired => f.write_str("the token has expired"),
+            Self::NotYet => f.write_str("the token is not valid yet"),
+            Self::Audience => f.write_str("the token was issued for another audience"),
+            Self::AuthorizedParty => f.write_str("the token has several audiences and another authorized party (azp)"),
+            Self::LogoutToken => f.write_str("the token is a logout token"),
+            Self::MissingClaim(claim) => write!(f, "the token has no '{claim}' claim"),
+            Self::TooLong => f.write_str("the token is valid for more than an hour, which a self-signed one may not be"),
+            Self::Revoked => f.write_str("the key was revoked or has expired"),
+            Self::ProviderAway(name) => write!(f, "the identity provider '{name}' can't be reached to check the token; try again"),
+        }
+    }
+}
+
+impl std::error::Error for Stranger {}

@@ -1,0 +1,130 @@
+//! Tokens that this gateway issues: short-lived, bound to principal, connection, session and task, and
+//! worthless anywhere else.
+
+use record::{CredentialKind, Principal, Proof, SessionId, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use crate::principal_of::credential;
+use crate::{Identified, Identity, Stranger, bearer};
+
+/// Marks a token as ours, for us and for whoever scans for leaked secrets.
+pub const TOKEN_PREFIX: &str = "hsd_";
+/// A token lives at most so long, in seconds.
+pub const TOKEN_SECS_MAX: i64 = 3600;
+
+/// What a token says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenClaims {
+    pub iss: String,
+    pub jti: String,
+    pub iat: i64,
+    pub exp: i64,
+    pub principal: Principal,
+    pub proof: Proof,
+    /// The only connection it may use.
+    pub connection: Option<String>,
+    pub session: SessionId,
+    /// What counts as the same credential for sessions.
+    pub session_key: String,
+    /// The virtual key behind it, by its `client_email`: revoking the key ends the token.
+    pub key: Option<String>,
+    /// When the provider's own session ends; the token is refused after it.
+    pub provider_exp: Option<i64>,
+}
+
+/// A token granted at `/token`.
+#[derive(Debug)]
+pub struct Grant {
+    pub access_token: String,
+    pub expires_in: i64,
+}
+
+/// Why `/token` grants none; RFC 6749 section 5.2.
+#[derive(Debug)]
+pub enum GrantError {
+    UnsupportedGrantType,
+    InvalidRequest(&'static str),
+    InvalidGrant(Stranger),
+}
+
+impl fmt::Display for GrantError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnsupportedGrantType => {
+                f.write_str("only urn:ietf:params:oauth:grant-type:jwt-bearer is granted here")
+            }
+            Self::InvalidRequest(what) => write!(f, "the form has no usable '{what}'"),
+            Self::InvalidGrant(why) => why.fmt(f),
+        }
+    }
+}
+
+impl Identity {
+    /// Checks the assertion of a JWT-bearer grant (RFC 7523) by a virtual key.
+    pub fn check_assertion(&self, assertion: &str) -> Result<Identified, GrantError> {
+        let peeked = bearer::peek(assertion).map_err(GrantError::InvalidGrant)?;
+        let key = self
+            .keys
+            .by_email(&peeked.iss)
+            .ok_or_else(|| GrantError::InvalidGrant(Stranger::UnknownIssuer(peeked.iss.clone())))?;
+        key.identify(assertion, &peeked, &self.public_url, self.clock.now()).map_err(GrantError::InvalidGrant)
+    }
+
+    /// A token for somebody just identified, in a session that its caller opened.
+    pub fn issue(&self, who: &Identified, session: SessionId) -> Grant {
+        let now = self.clock.now();
+        let life = TOKEN_SECS_MAX.min(self.key_secs_left(who, now));
+        let is_key = who.credential.kind == CredentialKind::Key;
+        let claims = TokenClaims {
+            iss: self.public_url.clone(),
+            jti: record::RecordId::new(now).to_string(),
+            iat: now.secs(),
+            exp: now.secs() + life,
+            principal: who.principal.clone(),
+            proof: who.proof,
+            connection: who.connection.clone(),
+            session,
+            session_key: who.session_key.clone(),
+            key: is_key.then(|| who.credential.id.clone()),
+            provider_exp: (!is_key).then(|| who.expires.secs()),
+        };
+        Grant { access_token: format!("{TOKEN_PREFIX}{}", self.token_key.sign(&claims)), expires_in: life }
+    }
+
+    fn key_secs_left(&self, who: &Identified, now: Timestamp) -> i64 {
+        match self.keys.by_id(&who.credential.id) {
+            Some(key) => key.key.expires_at.secs() - now.secs(),
+            None => who.expires.secs() - now.secs(),
+        }
+    }
+}
+
+/// Checks a token of ours, without its prefix.
+pub(crate) fn identify(identity: &Identity, token: &str) -> Result<Identified, Stranger> {
+    let claims: TokenClaims = identity.token_key.verify(token).ok_or(Stranger::Signature)?;
+    let now = identity.clock.now();
+    let ends = claims.provider_exp.map_or(claims.exp, |exp| exp.min(claims.exp));
+    if ends <= now.secs() {
+        return Err(Stranger::Expired);
+    }
+    if claims.iss != identity.public_url {
+        return Err(Stranger::UnknownIssuer(claims.iss));
+    }
+    if let Some(id) = &claims.key {
+        let live = identity.keys.by_id(id).is_some_and(|key| key.is_live(now));
+        if !live {
+            return Err(Stranger::Revoked);
+        }
+    }
+    let credential = credential(CredentialKind::Token, claims.jti);
+    Ok(Identified {
+        principal: claims.principal,
+        credential,
+        proof: claims.proof,
+        connection: claims.connection,
+        session: Some(claims.session),
+        session_key: claims.session_key,
+        expires: Timestamp::from_secs(ends),
+    })
+}

@@ -1,0 +1,581 @@
+//! A view of the journal in SQLite: follows it, may lag, may be deleted. It never decides anything.
+
+use record::{
+    Digest, Event, Intent, Leaf, LeafBody, OutcomeLeaf, Record, RecordId, SessionId, Timestamp, Window,
+};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::watch;
+
+use crate::frame::Frames;
+use crate::join;
+use crate::layout::Layout;
+use crate::recorder::{self, LedgerError};
+use crate::sealing::{Sealer, leaf_hash};
+use crate::text::StatementText;
+use crate::writer::Head;
+
+/// A reading command waits at most so long for the index.
+pub const INDEX_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Another number here, and the index is rebuilt.
+const VERSION: &str = "1";
+/// Leaves in one transaction.
+const BATCH_LEAVES: usize = 2000;
+/// Longer texts are searched by reading them; the rest by trigram.
+const FTS_TEXT_BYTES_MAX: usize = 256 * 1024;
+
+/// The index and where it stands.
+pub(crate) struct Index {
+    layout: Layout,
+    sealer: Arc<Sealer>,
+    db: Mutex<Connection>,
+    position: AtomicU64,
+    moved: watch::Sender<u64>,
+}
+
+/// A record without an outcome.
+pub(crate) struct OpenRow {
+    pub(crate) session: SessionId,
+    pub(crate) id: RecordId,
+    /// Bytes whose windows are durable: at most so many had left.
+    pub(crate) delivered: u64,
+    pub(crate) kept: bool,
+}
+
+/// A row of an SQL query: values by column.
+pub type SqlRow = Vec<(String, serde_json::Value)>;
+
+/// Why an SQL query has no answer.
+#[derive(Debug)]
+pub struct SqlError(pub String);
+
+const SCHEMA: &str = "
+CREATE TABLE t_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE t_open (id TEXT PRIMARY KEY, session TEXT NOT NULL, n INTEGER NOT NULL, intent TEXT NOT NULL) STRICT;
+CREATE TABLE t_windows (record TEXT NOT NULL, upload INTEGER NOT NULL, number INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, blob TEXT, PRIMARY KEY (record, upload, number)) STRICT, WITHOUT ROWID;
+CREATE TABLE t_records (
+    n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, session TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL,
+    received INTEGER NOT NULL, done INTEGER NOT NULL, actor_kind TEXT NOT NULL, principal TEXT NOT NULL,
+    agent TEXT NOT NULL, task TEXT NOT NULL, connection TEXT NOT NULL, project TEXT NOT NULL, method TEXT NOT NULL,
+    statement_kind TEXT NOT NULL, outcome TEXT NOT NULL, effect TEXT NOT NULL, http INTEGER, reason TEXT NOT NULL,
+    result_rows INTEGER, result_bytes INTEGER NOT NULL, bytes_processed INTEGER, bytes_billed INTEGER,
+    slot_ms INTEGER, job TEXT NOT NULL, client_ip TEXT NOT NULL, user_agent TEXT NOT NULL,
+    intent_text TEXT, outcome_text TEXT, last_blob TEXT, record TEXT NOT NULL) STRICT;
+CREATE INDEX t_records_session ON t_records (session, seq);
+CREATE INDEX t_records_received ON t_records (received);
+CREATE INDEX t_records_principal ON t_records (principal, n);
+CREATE INDEX t_records_task ON t_records (task, n) WHERE task <> '';
+CREATE TABLE t_kinds (kind TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (kind, n)) STRICT, WITHOUT ROWID;
+CREATE TABLE t_tables (name TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (name, n)) STRICT, WITHOUT ROWID;
+CREATE TABLE t_texts (n INTEGER PRIMARY KEY, day TEXT NOT NULL, long INTEGER NOT NULL, sql TEXT, message TEXT) STRICT;
+CREATE INDEX t_texts_day ON t_texts (day);
+CREATE TABLE t_sessions (
+    id TEXT PRIMARY KEY, started INTEGER NOT NULL, last INTEGER NOT NULL, actor_kind TEXT NOT NULL DEFAULT '',
+    principal TEXT NOT NULL DEFAULT '', agent TEXT NOT NULL DEFAULT '', task TEXT NOT NULL DEFAULT '',
+    connection TEXT NOT NULL DEFAULT '', records INTEGER NOT NULL DEFAULT 0, errors INTEGER NOT NULL DEFAULT 0,
+    refused INTEGER NOT NULL DEFAULT 0, result_rows INTEGER NOT NULL DEFAULT 0,
+    result_bytes INTEGER NOT NULL DEFAULT 0, bytes_billed INTEGER NOT NULL DEFAULT 0,
+    next_seq INTEGER NOT NULL, next_leaf_seq INTEGER NOT NULL, prev TEXT NOT NULL) STRICT;
+CREATE INDEX t_sessions_last ON t_sessions (last);
+CREATE VIEW records AS SELECT r.id, r.session, r.seq, r.kind,
+    strftime('%Y-%m-%dT%H:%M:%fZ', r.received / 1e6, 'unixepoch') AS received,
+    (r.done - r.received) / 1000.0 AS duration_ms, r.actor_kind, r.principal, r.agent, r.task, r.connection,
+    r.project, r.method, r.statement_kind, t.sql, r.outcome, r.effect, r.http, r.reason, t.message,
+    r.result_rows, r.result_bytes, r.bytes_processed, r.bytes_billed, r.slot_ms, r.job, r.client_ip, r.user_agent,
+    r.record FROM t_records r LEFT JOIN t_texts t USING (n);
+CREATE VIEW statement_tables AS SELECT r.id AS record, x.name AS table_name FROM t_tables x JOIN t_records r USING (n);
+CREATE VIEW sessions AS SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', started / 1e6, 'unixepoch') AS started,
+    strftime('%Y-%m-%dT%H:%M:%fZ', last / 1e6, 'unixepoch') AS last, actor_kind, principal, agent, task, connection,
+    records, errors, refused, result_rows, result_bytes, bytes_billed FROM t_sessions WHERE records > 0;
+";
+
+impl Index {
+    /// Opens it; a missing, foreign or broken one is made anew.
+    pub(crate) fn open(layout: &Layout, sealer: Arc<Sealer>) -> Result<Self, LedgerError> {
+        let path = layout.index();
+        let db = match Self::open_current(&path) {
+            Some(db) => db,
+            None => Self::create(&path)?,
+        };
+        let position: u64 = meta(&db, "next_n").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let (moved, _) = watch::channel(position);
+        Ok(Self {
+            layout: layout.clone(),
+            sealer,
+            db: Mutex::new(db),
+            position: AtomicU64::new(position),
+            moved,
+        })
+    }
+
+    fn open_current(path: &Path) -> Option<Connection> {
+        if !path.exists() {
+            return None;
+        }
+        let db = Connection::open(path).ok()?;
+        prepare(&db).ok()?;
+        (meta(&db, "version").as_deref() == Some(VERSION)).then_some(db)
+    }
+
+    fn create(path: &Path) -> Result<Connection, LedgerError> {
+        for suffix in ["", "-wal", "-shm"] {
+            let file = PathBuf::from(format!("{}{suffix}", path.display()));
+            match std::fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(recorder::io(&file, error));
+                }
+                _ => {}
+            }
+        }
+        let db = Connection::open(path).map_err(sql)?;
+        prepare(&db).map_err(sql)?;
+        db.execute_batch(SCHEMA).map_err(sql)?;
+        db.execute("INSERT INTO t_meta VALUES ('version', ?1)", [VERSION]).map_err(sql)?;
+        Ok(db)
+    }
+
+    /// The number of the next leaf that it has not read.
+    pub(crate) fn position(&self) -> u64 {
+        self.position.load(Ordering::Acquire)
+    }
+
+    /// Waits until everything below `n` is readable, at most `INDEX_WAIT_MAX`; else how far behind it is.
+    pub(crate) async fn wait_for(&self, n: u64) -> Result<(), u64> {
+        let mut moved = self.moved.subscribe();
+        let reached = tokio::time::timeout(INDEX_WAIT_MAX, moved.wait_for(|at| *at >= n)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(n.saturating_sub(self.position())),
+        }
+    }
+
+    /// A reader of its own: it sees a consistent state and never waits for the writer.
+    pub(crate) fn reader(&self) -> Result<Connection, LedgerError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(self.layout.index(), flags).map_err(sql)?;
+        db.busy_timeout(INDEX_WAIT_MAX).map_err(sql)?;
+        Ok(db)
+    }
+
+    /// Follows the journal until the writer is gone and everything is read.
+    pub(crate) fn follow(&self, mut durable: watch::Receiver<u64>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime of one thread");
+        loop {
+            let more = runtime.block_on(durable.changed()).is_ok();
+            let limit = *durable.borrow_and_update();
+            if let Err(error) = self.catch_up(limit) {
+                tracing::error!(%error, "the index can't follow the journal");
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Reads every leaf beyond the position and below `limit`: what lies in a file is not yet durable.
+    pub(crate) fn catch_up(&self, limit: u64) -> Result<(), LedgerError> {
+        let segments =
+            self.layout.leaf_segments().map_err(|error| recorder::io(self.layout.root(), error))?;
+        let position = self.position();
+        let first = segments.iter().rposition(|path| first_n(path) <= position).unwrap_or(0);
+        for path in segments.iter().skip(first) {
+            self.read_segment(path, limit)?;
+        }
+        Ok(())
+    }
+
+    fn read_segment(&self, path: &Path, limit: u64) -> Result<(), LedgerError> {
+        let mut offset = self.segment_offset(path);
+        loop {
+            let bytes = read_from(path, offset)?;
+            let mut frames = Frames::new(&bytes, 0, record::LEAF_BYTES_MAX);
+            let mut db = self.db();
+            let transaction = db.transaction().map_err(sql)?;
+            let mut next = self.position();
+            let mut count = 0;
+            let mut read = 0;
+            for (_, bytes) in frames.by_ref().take(BATCH_LEAVES) {
+                let leaf: Leaf = serde_json::from_slice(bytes)
+                    .map_err(|error| LedgerError::Damaged(format!("a leaf that is no leaf: {error}")))?;
+                if leaf.n >= limit {
+                    break;
+                }
+                read += (bytes.len() + crate::frame::HEADER_BYTES) as u64;
+                next = self.take_leaf(&transaction, leaf, leaf_hash(bytes))?.max(next);
+                count += 1;
+            }
+            if count == 0 {
+                return Ok(());
+            }
+            offset += read;
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            set_meta(&transaction, "next_n", &next.to_string())?;
+            set_meta(&transaction, "segment", name)?;
+            set_meta(&transaction, "offset", &offset.to_string())?;
+            transaction.commit().map_err(sql)?;
+            drop(db);
+            self.position.store(next, Ordering::Release);
+            self.moved.send_replace(next);
+        }
+    }
+
+    fn segment_offset(&self, path: &Path) -> u64 {
+        let db = self.db();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        match meta(&db, "segment") {
+            Some(segment) if segment == name => {
+                meta(&db, "offset").and_then(|text| text.parse().ok()).unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
+    fn take_leaf(&self, db: &Transaction<'_>, leaf: Leaf, hash: Digest) -> Result<u64, LedgerError> {
+        if leaf.n < self.position() {
+            return Ok(leaf.n + 1);
+        }
+        let starts_record = matches!(leaf.body, LeafBody::Intent(_) | LeafBody::Event(_));
+        db.prepare_cached(
+            "INSERT INTO t_sessions (id, started, last, next_seq, next_leaf_seq, prev) VALUES (?1, ?2, ?2, ?3, ?4, ?5)
+             ON CONFLICT (id) DO UPDATE SET last = ?2, next_seq = next_seq + ?3, next_leaf_seq = ?4, prev = ?5",
+        )
+        .and_then(|mut query| {
+            query.execute(params![
+                leaf.session.to_string(),
+                leaf.at.micros(),
+                i64::from(starts_record),
+                leaf.leaf_seq as i64 + 1,
+                hash.to_string()
+            ])
+        })
+        .map_err(sql)?;
+        let n = leaf.n;
+        match leaf.body.clone() {
+            LeafBody::Intent(intent) => take_intent(db, &leaf, &intent)?,
+            LeafBody::Window(window) => take_window(db, &window)?,
+            LeafBody::Outcome(outcome) => self.take_outcome(db, &leaf, hash, *outcome)?,
+            LeafBody::Event(event) => self.take_event(db, &leaf, hash, *event)?,
+        }
+        Ok(n + 1)
+    }
+
+    fn take_outcome(
+        &self,
+        db: &Transaction<'_>,
+        leaf: &Leaf,
+        hash: Digest,
+        outcome: OutcomeLeaf,
+    ) -> Result<(), LedgerError> {
+        let id = outcome.id.to_string();
+        let intent: Option<String> = db
+            .query_row("SELECT intent FROM t_open WHERE id = ?1", [&id], |row| row.get(0))
+            .optional()
+            .map_err(sql)?;
+        // Retention may have dropped the segment with the intent: there is no record to show then.
+        let Some(intent) = intent else { return Ok(()) };
+        let intent: Intent =
+            serde_json::from_str(&intent).map_err(|error| LedgerError::Damaged(error.to_string()))?;
+        db.execute("DELETE FROM t_open WHERE id = ?1", [&id]).map_err(sql)?;
+        let blobs = Blobs {
+            intent_text: intent.text.clone(),
+            outcome_text: outcome.text.clone(),
+            last: outcome.blob.clone(),
+        };
+        let record = join::exchange(leaf.session, intent, leaf, hash, outcome);
+        self.insert(db, leaf, &record, &blobs)
+    }
+
+    fn take_event(
+        &self,
+        db: &Transaction<'_>,
+        leaf: &Leaf,
+        hash: Digest,
+        event: Event,
+    ) -> Result<(), LedgerError> {
+        let record = join::event(leaf, hash, event);
+        self.insert(db, leaf, &record, &Blobs::default())
+    }
+
+    fn insert(
+        &self,
+        db: &Transaction<'_>,
+        leaf: &Leaf,
+        record: &Record,
+        blobs: &Blobs,
+    ) -> Result<(), LedgerError> {
+        insert_record(db, leaf.n, record, blobs)?;
+        count_in_session(db, record)?;
+        self.insert_text(db, leaf, blobs)
+    }
+
+    fn insert_text(&self, db: &Transaction<'_>, leaf: &Leaf, blobs: &Blobs) -> Result<(), LedgerError> {
+        let open = |blob: &Option<record::BlobRef>| -> Result<Option<StatementText>, LedgerError> {
+            let Some(blob) = blob else { return Ok(None) };
+            match self.sealer.open(leaf.session, blob) {
+                Ok(bytes) => Ok(StatementText::decode(&bytes)),
+                // A rebuild after retention: the text is gone, the record stays.
+                Err(LedgerError::Expired) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let sql_text = open(&blobs.intent_text)?.and_then(|text| text.sql);
+        let message = open(&blobs.outcome_text)?.map(|text| text.message).filter(|text| !text.is_empty());
+        if sql_text.is_none() && message.is_none() {
+            return Ok(());
+        }
+        let segment =
+            blobs.intent_text.as_ref().or(blobs.outcome_text.as_ref()).map(|blob| blob.segment.as_str());
+        let day = segment.and_then(|segment| segment.split('/').next()).unwrap_or_default();
+        let long = sql_text.as_ref().is_some_and(|text| text.len() > FTS_TEXT_BYTES_MAX);
+        db.prepare_cached("INSERT INTO t_texts (n, day, long, sql, message) VALUES (?1, ?2, ?3, ?4, ?5)")
+            .and_then(|mut query| query.execute(params![leaf.n as i64, day, long, sql_text, message]))
+            .map_err(sql)?;
+        let table = fts_table(day);
+        db.execute_batch(&format!(
+            "CREATE VIRTUAL TABLE IF NOT EXISTS {table} USING fts5(sql, message, content='', tokenize='trigram')"
+        ))
+        .map_err(sql)?;
+        db.prepare_cached(&format!("INSERT INTO {table} (rowid, sql, message) VALUES (?1, ?2, ?3)"))
+            .and_then(|mut query| {
+                query.execute(params![leaf.n as i64, if long { None } else { sql_text }, message])
+            })
+            .map_err(sql)?;
+        Ok(())
+    }
+
+    /// Where a session stands, if it ever wrote.
+    pub(crate) fn head(&self, session: SessionId) -> Option<Head> {
+        self.db()
+            .query_row(
+                "SELECT next_seq, next_leaf_seq, prev, last FROM t_sessions WHERE id = ?1",
+                [session.to_string()],
+                |row| {
+                    Ok(Head {
+                        next_seq: row.get::<_, i64>(0)? as u64,
+                        next_leaf_seq: row.get::<_, i64>(1)? as u64,
+                        prev: row.get::<_, String>(2)?.parse().ok(),
+                        at: Timestamp::from_micros(row.get(3)?),
+                    })
+                },
+            )
+            .optional()
+            .ok()
+            .flatten()
+    }
+
+    /// Every record without an outcome.
+    pub(crate) fn open_records(&self) -> Result<Vec<OpenRow>, LedgerError> {
+        let db = self.db();
+        let mut query = db
+            .prepare(
+                "SELECT o.session, o.id, coalesce(sum(w.bytes), 0), count(w.blob) FROM t_open o
+                 LEFT JOIN t_windows w ON w.record = o.id AND w.upload = 0 GROUP BY o.id ORDER BY o.n",
+            )
+            .map_err(sql)?;
+        let rows = query
+            .query_map([], |row| {
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get::<_, String>(1)?,
+                    row.get::<_, i64>(2)?,
+                    row.get::<_, i64>(3)?,
+                ))
+            })
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(sql)?;
+        rows.into_iter()
+            .map(|(session, id, delivered, kept)| {
+                let bad = |error: uuid::Error| LedgerError::Index(error.to_string());
+                Ok(OpenRow {
+                    session: session.parse().map_err(bad)?,
+                    id: id.parse().map_err(bad)?,
+                    delivered: delivered as u64,
+                    kept: kept > 0,
+                })
+            })
+            .collect()
+    }
+
+    pub(crate) fn db(&self) -> MutexGuard<'_, Connection> {
+        self.db.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[derive(Default)]
+struct Blobs {
+    intent_text: Option<record::BlobRef>,
+    outcome_text: Option<record::BlobRef>,
+    last: Option<record::BlobRef>,
+}
+
+fn prepare(db: &Connection) -> rusqlite::Result<()> {
+    db.busy_timeout(INDEX_WAIT_MAX)?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    // It may be rebuilt: a power failure costs time, not truth.
+    db.pragma_update(None, "synchronous", "NORMAL")?;
+    db.pragma_update(None, "secure_delete", "ON")?;
+    db.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn take_intent(db: &Transaction<'_>, leaf: &Leaf, intent: &Intent) -> Result<(), LedgerError> {
+    let text = serde_json::to_string(intent).expect("an intent is JSON");
+    db.prepare_cached("INSERT OR REPLACE INTO t_open (id, session, n, intent) VALUES (?1, ?2, ?3, ?4)")
+        .and_then(|mut query| {
+            query.execute(params![intent.id.to_string(), leaf.session.to_string(), leaf.n as i64, text])
+        })
+        .map_err(sql)?;
+    Ok(())
+}
+
+fn take_window(db: &Transaction<'_>, window: &Window) -> Result<(), LedgerError> {
+    let blob = window.blob.as_ref().map(|blob| serde_json::to_string(blob).expect("a reference is JSON"));
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO t_windows (record, upload, number, bytes, blob) VALUES (?1,?2,?3,?4,?5)",
+    )
+    .and_then(|mut query| {
+        query.execute(params![
+            window.id.to_string(),
+            window.upload,
+            window.window as i64,
+            window.bytes as i64,
+            blob
+        ])
+    })
+    .map_err(sql)?;
+    Ok(())
+}
+
+fn insert_record(db: &Transaction<'_>, n: u64, record: &Record, blobs: &Blobs) -> Result<(), LedgerError> {
+    let json = |blob: &Option<record::BlobRef>| {
+        blob.as_ref().map(|blob| serde_json::to_string(blob).expect("a reference is JSON"))
+    };
+    let number = |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<i64>().ok());
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO t_records VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,
+            ?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31)",
+    )
+    .and_then(|mut query| {
+        query.execute(params![
+            n as i64,
+            record.id.to_string(),
+            record.session.to_string(),
+            record.seq as i64,
+            record.kind.as_str(),
+            record.time.received.micros(),
+            record.time.done.unwrap_or(record.time.received).micros(),
+            record.actor.kind.as_str(),
+            principal_of(record),
+            record.actor.agent.as_ref().map_or("", |agent| agent.name.as_str()),
+            record.task.id,
+            record.target.connection,
+            record.target.project,
+            record.target.method,
+            record.statement.kind,
+            record.outcome.as_str(),
+            record.decision.effect.as_str(),
+            record.status.http,
+            record.status.reason,
+            record.result.rows.map(|rows| rows as i64),
+            record.result.bytes as i64,
+            number(&record.job.bytes_processed),
+            number(&record.job.bytes_billed),
+            number(&record.job.slot_ms),
+            record.job.id,
+            record.client.ip,
+            record.client.user_agent,
+            json(&blobs.intent_text),
+            json(&blobs.outcome_text),
+            json(&blobs.last),
+            serde_json::to_string(record).expect("a record is JSON"),
+        ])
+    })
+    .map_err(sql)?;
+    let kinds =
+        record.statement.kinds.iter().chain(Some(&record.statement.kind)).filter(|kind| !kind.is_empty());
+    for kind in kinds {
+        db.execute("INSERT OR IGNORE INTO t_kinds VALUES (?1, ?2)", params![kind, n as i64]).map_err(sql)?;
+    }
+    for table in &record.statement.tables {
+        db.execute("INSERT OR IGNORE INTO t_tables VALUES (?1, ?2)", params![table, n as i64])
+            .map_err(sql)?;
+    }
+    Ok(())
+}
+
+/// What people search a principal by: the e-mail address, else the id.
+fn principal_of(record: &Record) -> &str {
+    let said = record.actor.email.as_ref().or(record.actor.id.as_ref());
+    said.map_or("", |said| said.value.as_str())
+}
+
+fn count_in_session(db: &Transaction<'_>, record: &Record) -> Result<(), LedgerError> {
+    let billed = record.job.bytes_billed.as_ref().and_then(|text| text.parse::<i64>().ok()).unwrap_or(0);
+    db.prepare_cached(
+        "UPDATE t_sessions SET records = records + 1, errors = errors + ?2, refused = refused + ?3,
+            result_rows = result_rows + ?4, result_bytes = result_bytes + ?5, bytes_billed = bytes_billed + ?6,
+            actor_kind = ?7, principal = ?8, agent = ?9,
+            task = CASE WHEN ?10 = '' THEN task ELSE ?10 END,
+            connection = CASE WHEN ?11 = '' THEN connection ELSE ?11 END WHERE id = ?1",
+    )
+    .and_then(|mut query| {
+        query.execute(params![
+            record.session.to_string(),
+            i64::from(record.outcome == record::Outcome::Error),
+            i64::from(record.outcome == record::Outcome::Refused),
+            record.result.rows.unwrap_or(0) as i64,
+            record.result.bytes as i64,
+            billed,
+            record.actor.kind.as_str(),
+            principal_of(record),
+            record.actor.agent.as_ref().map_or("", |agent| agent.name.as_str()),
+            record.task.id,
+            record.target.connection,
+        ])
+    })
+    .map_err(sql)?;
+    Ok(())
+}
+
+/// The full-text table of a day.
+pub(crate) fn fts_table(day: &str) -> String {
+    let digits: String = day.chars().filter(char::is_ascii_digit).collect();
+    format!("t_fts_{digits}")
+}
+
+pub(crate) fn sql(error: rusqlite::Error) -> LedgerError {
+    LedgerError::Index(error.to_string())
+}
+
+fn meta(db: &Connection, name: &str) -> Option<String> {
+    db.query_row("SELECT value FROM t_meta WHERE name = ?1", [name], |row| row.get(0)).ok()
+}
+
+fn set_meta(db: &Connection, name: &str, value: &str) -> Result<(), LedgerError> {
+    db.prepare_cached("INSERT OR REPLACE INTO t_meta VALUES (?1, ?2)")
+        .and_then(|mut query| query.execute([name, value]))
+        .map(|_| ())
+        .map_err(sql)
+}
+
+/// A segment is named for its first leaf.
+pub(crate) fn first_n(path: &Path) -> u64 {
+    path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok()).unwrap_or(0)
+}
+
+fn read_from(path: &Path, offset: u64) -> Result<Vec<u8>, LedgerError> {
+    use std::io::{Read, Seek, SeekFrom};
+    const READ_BYTES: u64 = 8 * 1024 * 1024;
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::Start(offset))?;
+        file.take(READ_BYTES).read_to_end(&mut bytes)
+    });
+    read.map_err(|error| recorder::io(path, error))?;
+    Ok(bytes)
+}

@@ -1,0 +1,31 @@
+//! Makes records durable in order, and answers what they say.
+//!
+//! Four append-only families under `journal/`: `leaves` (small, kept longest) and the sealed blobs of
+//! `statements`, `rows` and `uploads`, cut by day so that retention drops files and keys and never rewrites
+//! the log. One writer thread commits for everybody; the index follows it and may be deleted at any time.
+
+mod layout;
+mod frame;
+mod sealing;
+mod segment;
+mod writer;
+mod recorder;
+mod join;
+mod recover;
+mod index;
+mod search;
+mod text;
+mod retention;
+mod verify;
+
+pub use index::{INDEX_WAIT_MAX, SqlError, SqlRow};
+pub use layout::{Layout, LockError};
+pub use recorder::{
+    ClosedRecord, Closing, EventDraft, IntentDraft, Ledger, LedgerConfig, LedgerError, OpenRecord, Recording,
+    UploadRecorder, WINDOW_BYTES,
+};
+pub use retention::{Dropped, Retention};
+pub use sealing::sha256;
+pub use search::{Filter, SearchError, SessionSummary};
+pub use text::StatementText;
+pub use verify::{Verdict, verify};

@@ -1,0 +1,602 @@
+//! Opens and closes records. What is open is durable; what is closed is durable.
+
+use aws_lc_rs::digest::{Context, SHA256};
+use bytes::Bytes;
+use record::{
+    Actor, BlobClass, Client, Clock, Decision, Digest, Event, Intent, Job, LeafBody, Outcome, OutcomeLeaf,
+    RecordId, RecordKind, RequestFacts, ResultFacts, Retained, SessionId, Statement, Status, Target, Task,
+    Timestamp, Uploaded, Window,
+};
+use registry::{Vault, VaultError};
+use serde_json::Value;
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::index::Index;
+use crate::layout::{Layout, LockError};
+use crate::recover;
+use crate::sealing::{Sealed, Sealer};
+use crate::text::StatementText;
+use crate::writer::{Append, QUEUE_MAX, Writer};
+
+/// A reply is released in windows of at most so many decoded bytes, each durable before it leaves.
+pub const WINDOW_BYTES: usize = 1024 * 1024;
+/// Larger payloads are compressed and sealed on a blocking thread.
+const SEAL_INLINE_BYTES_MAX: usize = 64 * 1024;
+
+/// How much of an exchange is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Recording {
+    pub results: Retained,
+    /// Of an upload, `Rows` means its bytes.
+    pub uploads: Retained,
+}
+
+/// What a ledger is opened with.
+pub struct LedgerConfig {
+    pub layout: Layout,
+    pub vault: Arc<Vault>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The ledger of one data folder, which is ours as long as this lives.
+pub struct Ledger {
+    pub(crate) layout: Layout,
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) clock: Arc<dyn Clock>,
+    queue: Option<mpsc::Sender<Append>>,
+    pub(crate) durable: watch::Receiver<u64>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    node_session: SessionId,
+    sync_micros: Arc<AtomicU64>,
+    /// Records that were still open when the folder was opened, and are closed as `interrupted` now.
+    pub interrupted: u64,
+    _lock: File,
+}
+
+/// What opens a record.
+pub struct IntentDraft {
+    pub session: SessionId,
+    pub kind: RecordKind,
+    pub received: Timestamp,
+    pub actor: Actor,
+    pub client: Client,
+    pub task: Task,
+    pub target: Target,
+    pub request: RequestFacts,
+    pub statement: Statement,
+    pub job: Job,
+    pub decision: Decision,
+    pub text: StatementText,
+    pub caused_by: Option<RecordId>,
+}
+
+/// A record in one leaf.
+pub struct EventDraft {
+    /// An id that was given out before; else a new one.
+    pub id: Option<RecordId>,
+    pub session: SessionId,
+    pub kind: RecordKind,
+    pub actor: Actor,
+    pub client: Client,
+    pub status: Status,
+    pub outcome: Outcome,
+    pub event: Value,
+}
+
+/// What closes a record, beyond what it counted itself.
+pub struct Closing {
+    pub outcome: Outcome,
+    pub forwarded: Option<Timestamp>,
+    pub first_byte: Option<Timestamp>,
+    pub statement: Statement,
+    pub job: Job,
+    pub location: String,
+    pub rows: Option<u64>,
+    pub wire_bytes: u64,
+    pub status: Status,
+    pub schema: Option<Value>,
+}
+
+impl Closing {
+    /// With nothing known but how it ended.
+    pub fn new(outcome: Outcome, status: Status) -> Self {
+        Self {
+            outcome,
+            forwarded: None,
+            first_byte: None,
+            statement: Statement::default(),
+            job: Job::default(),
+            location: String::new(),
+            rows: None,
+            wire_bytes: 0,
+            status,
+            schema: None,
+        }
+    }
+}
+
+impl Ledger {
+    /// Takes the folder, recovers what a crash left, brings the index up to date, starts the writer.
+    pub fn open(config: LedgerConfig) -> Result<Self, LedgerError> {
+        let LedgerConfig { layout, vault, clock } = config;
+        layout.create().map_err(|error| io(layout.root(), error))?;
+        let lock = layout.lock().map_err(|error| LedgerError::Lock(Arc::new(error)))?;
+        let sealer = Arc::new(Sealer::new(vault, layout.clone()));
+        let end = recover::log_end(&layout)?;
+        let index = Arc::new(Index::open(&layout, sealer.clone())?);
+        index.catch_up(end.next_n)?;
+        let heads = index.clone();
+        let (writer, durable, sync_micros) =
+            Writer::new(layout.clone(), clock.clone(), end, Box::new(move |session| heads.head(session)));
+        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        let follower = index.clone();
+        let followed = durable.clone();
+        let threads = vec![
+            spawn("journal", move || writer.run(waiting)),
+            spawn("index", move || follower.follow(followed)),
+        ];
+        let node_session = SessionId::new(clock.now());
+        let mut ledger = Self {
+            layout,
+            sealer,
+            index,
+            clock,
+            queue: Some(queue),
+            durable,
+            threads,
+            node_session,
+            sync_micros,
+            interrupted: 0,
+            _lock: lock,
+        };
+        ledger.interrupted = recover::close_open_records(&ledger)?;
+        Ok(ledger)
+    }
+
+    /// The session of what this process records about itself.
+    pub fn node_session(&self) -> SessionId {
+        self.node_session
+    }
+
+    /// Whether the journal takes writes: its folder can be written, and its thread runs.
+    pub fn probe(&self) -> Result<(), LedgerError> {
+        let path = self.layout.root().join("probe");
+        std::fs::write(&path, b"probe")
+            .and_then(|()| std::fs::remove_file(&path))
+            .map_err(|error| io(&path, error))?;
+        match self.queue.as_ref().is_some_and(|queue| !queue.is_closed()) {
+            true => Ok(()),
+            false => Err(LedgerError::Stopped),
+        }
+    }
+
+    /// How long the last sync of the leaves took.
+    pub fn last_sync(&self) -> std::time::Duration {
+        std::time::Duration::from_micros(self.sync_micros.load(Ordering::Relaxed))
+    }
+
+    /// Durable leaves that the index has not read yet.
+    pub fn index_lag(&self) -> u64 {
+        self.durable.borrow().saturating_sub(self.index.position())
+    }
+
+    /// Makes the intent durable. Until this returns, nothing may move.
+    pub async fn open_record(
+        &self,
+        draft: IntentDraft,
+        recording: Recording,
+    ) -> Result<OpenRecord, LedgerError> {
+        let id = RecordId::new(draft.received);
+        self.open_record_as(id, draft, recording).await
+    }
+
+    /// The same, under an id that was given out before.
+    pub async fn open_record_as(
+        &self,
+        id: RecordId,
+        draft: IntentDraft,
+        recording: Recording,
+    ) -> Result<OpenRecord, LedgerError> {
+        let session = draft.session;
+        let text = self.seal_text(session, &draft.text).await;
+        let intent = Intent {
+            id,
+            seq: 0,
+            kind: draft.kind,
+            received: draft.received,
+            actor: draft.actor,
+            client: draft.client,
+            task: draft.task,
+            target: draft.target,
+            request: draft.request,
+            statement: draft.statement,
+            job: draft.job,
+            decision: draft.decision,
+            text: None,
+            caused_by: draft.caused_by,
+        };
+        self.append(session, LeafBody::Intent(Box::new(intent)), text, None).await?;
+        let queue = self.queue.as_ref().expect("the queue lives as long as the ledger").clone();
+        Ok(OpenRecord {
+            id,
+            session,
+            recording,
+            queue: Some(queue),
+            sealer: self.sealer.clone(),
+            clock: self.clock.clone(),
+            result: Counted::new(),
+            upload: Arc::new(Mutex::new(Counted::new())),
+        })
+    }
+
+    /// Writes a record of one leaf and waits until it is durable.
+    pub async fn event(&self, draft: EventDraft) -> Result<RecordId, LedgerError> {
+        let (id, session, body) = event_leaf(draft, self.clock.now());
+        self.append(session, body, None, None).await?;
+        Ok(id)
+    }
+
+    /// The same from a thread that may block.
+    pub fn event_blocking(&self, draft: EventDraft) -> Result<RecordId, LedgerError> {
+        let (id, session, body) = event_leaf(draft, self.clock.now());
+        self.append_blocking(session, body)?;
+        Ok(id)
+    }
+
+    /// Queues a record of one leaf without waiting; false if the queue is full.
+    pub fn event_unwaited(&self, draft: EventDraft) -> Option<RecordId> {
+        let (id, session, body) = event_leaf(draft, self.clock.now());
+        let (done, _nobody_waits) = oneshot::channel();
+        let queue = self.queue.as_ref()?;
+        queue.try_send(Append { session, body, text: None, data: None, done }).ok().map(|()| id)
+    }
+
+    async fn append(
+        &self,
+        session: SessionId,
+        body: LeafBody,
+        text: Option<Sealed>,
+        data: Option<Sealed>,
+    ) -> Result<(), LedgerError> {
+        let queue = self.queue.as_ref().ok_or(LedgerError::Stopped)?;
+        send(queue, session, body, text, data).await
+    }
+
+    /// The same from a thread that may block.
+    pub(crate) fn append_blocking(&self, session: SessionId, body: LeafBody) -> Result<(), LedgerError> {
+        let queue = self.queue.as_ref().ok_or(LedgerError::Stopped)?;
+        let (done, mut written) = oneshot::channel();
+        let mut waiting = Append { session, body, text: None, data: None, done };
+        while let Err(error) = queue.try_send(waiting) {
+            match error {
+                mpsc::error::TrySendError::Full(back) => waiting = back,
+                mpsc::error::TrySendError::Closed(_) => return Err(LedgerError::Stopped),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        loop {
+            match written.try_recv() {
+                Ok(result) => return result,
+                Err(oneshot::error::TryRecvError::Empty) => {
+                    std::thread::sleep(std::time::Duration::from_micros(200));
+                }
+                Err(oneshot::error::TryRecvError::Closed) => return Err(LedgerError::Stopped),
+            }
+        }
+    }
+
+    async fn seal_text(&self, session: SessionId, text: &StatementText) -> Option<Sealed> {
+        if text.is_empty() {
+            return None;
+        }
+        Some(seal(&self.sealer, BlobClass::Statements, session, self.clock.now(), text.encode().into()).await)
+    }
+
+    /// Waits until everything accepted is written, then stops the threads. Blocks.
+    pub fn stop(mut self) {
+        self.stop_threads();
+    }
+
+    fn stop_threads(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.stop_threads();
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("the system gives a thread at start")
+}
+
+fn event_leaf(draft: EventDraft, now: Timestamp) -> (RecordId, SessionId, LeafBody) {
+    let id = draft.id.unwrap_or_else(|| RecordId::new(now));
+    let event = Event {
+        id,
+        seq: 0,
+        kind: draft.kind,
+        actor: draft.actor,
+        client: draft.client,
+        status: draft.status,
+        outcome: draft.outcome,
+        event: draft.event,
+    };
+    (id, draft.session, LeafBody::Event(Box::new(event)))
+}
+
+async fn send(
+    queue: &mpsc::Sender<Append>,
+    session: SessionId,
+    body: LeafBody,
+    text: Option<Sealed>,
+    data: Option<Sealed>,
+) -> Result<(), LedgerError> {
+    let (done, written) = oneshot::channel();
+    queue.send(Append { session, body, text, data, done }).await.map_err(|_| LedgerError::Stopped)?;
+    written.await.map_err(|_| LedgerError::Stopped)?
+}
+
+async fn seal(
+    sealer: &Arc<Sealer>,
+    class: BlobClass,
+    session: SessionId,
+    at: Timestamp,
+    payload: Bytes,
+) -> Sealed {
+    if payload.len() <= SEAL_INLINE_BYTES_MAX {
+        return sealer.seal(class, session, at, &payload);
+    }
+    let sealer = sealer.clone();
+    tokio::task::spawn_blocking(move || sealer.seal(class, session, at, &payload))
+        .await
+        .expect("sealing does not panic")
+}
+
+/// A record whose intent is durable. Close it; one that is dropped is closed as `aborted` behind the scenes.
+#[must_use = "an open record is closed by `close`"]
+pub struct OpenRecord {
+    id: RecordId,
+    session: SessionId,
+    recording: Recording,
+    queue: Option<mpsc::Sender<Append>>,
+    sealer: Arc<Sealer>,
+    clock: Arc<dyn Clock>,
+    result: Counted,
+    upload: Arc<Mutex<Counted>>,
+}
+
+/// Records what a client uploads while it passes; made by its open record.
+#[derive(Clone)]
+pub struct UploadRecorder {
+    id: RecordId,
+    session: SessionId,
+    keeps_bytes: bool,
+    queue: mpsc::Sender<Append>,
+    sealer: Arc<Sealer>,
+    clock: Arc<dyn Clock>,
+    counted: Arc<Mutex<Counted>>,
+}
+
+impl UploadRecorder {
+    /// Counts a part and, where uploads are kept, makes it durable. When this returns, it may go upstream.
+    pub async fn record(&self, bytes: Bytes) -> Result<(), LedgerError> {
+        let number = self.counted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(&bytes);
+        if !self.keeps_bytes {
+            return Ok(());
+        }
+        let len = bytes.len() as u64;
+        let data = seal(&self.sealer, BlobClass::Uploads, self.session, self.clock.now(), bytes).await;
+        let window = Window { id: self.id, window: number, bytes: len, upload: true, blob: None };
+        send(&self.queue, self.session, LeafBody::Window(window), None, Some(data)).await
+    }
+}
+
+/// Bytes that passed in one direction.
+struct Counted {
+    bytes: u64,
+    windows: u64,
+    hash: Context,
+}
+
+impl Counted {
+    fn new() -> Self {
+        Self { bytes: 0, windows: 0, hash: Context::new(&SHA256) }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> u64 {
+        self.bytes += bytes.len() as u64;
+        self.hash.update(bytes);
+        self.windows += 1;
+        self.windows - 1
+    }
+
+    fn digest(&self) -> Digest {
+        Digest(self.hash.clone().finish().as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+}
+
+impl OpenRecord {
+    /// The record's id.
+    pub fn id(&self) -> RecordId {
+        self.id
+    }
+
+    /// The session it belongs to.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Makes a part of the reply durable. When this returns, it may be released.
+    pub async fn window(&mut self, decoded: Bytes) -> Result<(), LedgerError> {
+        let number = self.result.take(&decoded);
+        let bytes = decoded.len() as u64;
+        let data = match self.recording.results {
+            Retained::Rows => Some(self.seal(BlobClass::Rows, decoded).await),
+            Retained::Hash | Retained::None => None,
+        };
+        let window = Window { id: self.id, window: number, bytes, upload: false, blob: None };
+        self.send(LeafBody::Window(window), None, data).await
+    }
+
+    /// For the body of this exchange's request, which passes while the record is open.
+    pub fn upload_recorder(&self) -> UploadRecorder {
+        UploadRecorder {
+            id: self.id,
+            session: self.session,
+            keeps_bytes: self.recording.uploads == Retained::Rows,
+            queue: self.queue.as_ref().expect("an open record has its queue").clone(),
+            sealer: self.sealer.clone(),
+            clock: self.clock.clone(),
+            counted: self.upload.clone(),
+        }
+    }
+
+    /// Makes the outcome durable, with the last part of the reply. When this returns, that part and the end may
+    /// be released.
+    pub async fn close(mut self, closing: Closing, last: Bytes) -> Result<ClosedRecord, LedgerError> {
+        let mut data = None;
+        if !last.is_empty() {
+            self.result.take(&last);
+            if self.recording.results == Retained::Rows {
+                data = Some(self.seal(BlobClass::Rows, last).await);
+            }
+        }
+        let text = StatementText {
+            message: closing.status.message.clone(),
+            schema: closing.schema.clone(),
+            ..StatementText::default()
+        };
+        let text = match text.is_empty() {
+            true => None,
+            false => Some(self.seal(BlobClass::Statements, text.encode().into()).await),
+        };
+        let body = LeafBody::Outcome(Box::new(self.outcome(closing)));
+        let queue = self.queue.take().expect("taken only here and in drop");
+        let sent = send(&queue, self.session, body, text, data).await;
+        match sent {
+            Ok(()) => Ok(ClosedRecord { id: self.id }),
+            Err(error) => {
+                self.queue = Some(queue);
+                Err(error)
+            }
+        }
+    }
+
+    fn outcome(&self, closing: Closing) -> OutcomeLeaf {
+        let kept = self.recording.results;
+        let upload = self.upload.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        OutcomeLeaf {
+            id: self.id,
+            outcome: closing.outcome,
+            forwarded: closing.forwarded,
+            first_byte: closing.first_byte,
+            done: self.clock.now(),
+            uploaded: (upload.windows > 0).then(|| Uploaded { bytes: upload.bytes, sha256: upload.digest() }),
+            statement: closing.statement,
+            job: closing.job,
+            location: closing.location,
+            result: ResultFacts {
+                rows: closing.rows,
+                bytes: self.result.bytes,
+                wire_bytes: closing.wire_bytes,
+                pages: self.result.windows,
+                sha256: (kept != Retained::None && self.result.bytes > 0).then(|| self.result.digest()),
+                retained: if self.result.bytes > 0 { kept } else { Retained::None },
+                ..ResultFacts::default()
+            },
+            status: Status { message: String::new(), ..closing.status },
+            text: None,
+            blob: None,
+        }
+    }
+
+    async fn seal(&self, class: BlobClass, payload: Bytes) -> Sealed {
+        seal(&self.sealer, class, self.session, self.clock.now(), payload).await
+    }
+
+    async fn send(
+        &self,
+        body: LeafBody,
+        text: Option<Sealed>,
+        data: Option<Sealed>,
+    ) -> Result<(), LedgerError> {
+        let queue = self.queue.as_ref().ok_or(LedgerError::Stopped)?;
+        send(queue, self.session, body, text, data).await
+    }
+}
+
+impl Drop for OpenRecord {
+    /// Nobody closed it: its task was torn down. It is closed as aborted if the queue has a place, and by
+    /// recovery if not.
+    fn drop(&mut self) {
+        let Some(queue) = self.queue.take() else { return };
+        let status = Status { reason: "abandoned".to_owned(), ..Status::default() };
+        let body = LeafBody::Outcome(Box::new(self.outcome(Closing::new(Outcome::Aborted, status))));
+        let (done, _nobody_waits) = oneshot::channel();
+        let _ = queue.try_send(Append { session: self.session, body, text: None, data: None, done });
+    }
+}
+
+/// Proof that a record is closed and durable.
+#[derive(Debug)]
+pub struct ClosedRecord {
+    id: RecordId,
+}
+
+impl ClosedRecord {
+    /// The record's id.
+    pub fn id(&self) -> RecordId {
+        self.id
+    }
+}
+
+/// Why the ledger could not do it.
+#[derive(Clone, Debug)]
+pub enum LedgerError {
+    Io {
+        path: PathBuf,
+        error: Arc<std::io::Error>,
+    },
+    Lock(Arc<LockError>),
+    /// The log itself does not hold together.
+    Damaged(String),
+    /// Retention destroyed what was asked for.
+    Expired,
+    Sealed(VaultError),
+    Index(String),
+    LeafTooLong(usize),
+    Stopped,
+}
+
+pub(crate) fn io(path: &Path, error: std::io::Error) -> LedgerError {
+    LedgerError::Io { path: path.to_owned(), error: Arc::new(error) }
+}
+
+impl fmt::Display for LedgerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::Lock(error) => error.fmt(f),
+            Self::Damaged(what) => write!(f, "the journal is damaged: {what}; run 'hansard verify'"),
+            Self::Expired => f.write_str("retention has destroyed it"),
+            Self::Sealed(error) => error.fmt(f),
+            Self::Index(why) => write!(f, "index: {why}"),
+            Self::LeafTooLong(bytes) => write!(f, "a leaf of {bytes} bytes is too long"),
+            Self::Stopped => f.write_str("the ledger has stopped"),
+        }
+    }
+}
+
+impl std::error::Error for LedgerError {}

@@ -1,0 +1,22 @@
+//! Says what happened in one exchange, and how that is written so that it stays readable for ten years.
+//!
+//! A type lives here if the record says it; otherwise it lives where it is made. Pure: no IO, no async,
+//! no clock but the one given.
+
+mod id;
+mod time;
+mod principal;
+mod leaf;
+mod record;
+
+pub use id::{Digest, RecordId, SessionId};
+pub use leaf::{
+    BlobClass, BlobRef, Event, Intent, LEAF_BYTES_MAX, Leaf, LeafBody, OutcomeLeaf, Uploaded, Window,
+};
+pub use principal::{Principal, PrincipalKind};
+pub use record::{
+    Actor, ActorAgent, ActorKind, ApprovalRef, Asserted, Client, Credential, CredentialKind, Decision,
+    DecisionTerm, Effect, Integrity, Job, Outcome, Proof, Record, RecordKind, RequestFacts, ResultFacts,
+    Retained, Statement, Status, Target, Task, Times,
+};
+pub use time::{Clock, SystemClock, Timestamp};

@@ -1,0 +1,44 @@
+//! Who asks.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The human, agent or service that asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    /// The provider's `sub`, or a virtual key's `client_email`: unique within `idp`.
+    pub id: String,
+    /// Empty where the provider says none, or says that it is not verified.
+    pub email: String,
+    pub name: String,
+    pub groups: Vec<String>,
+    pub kind: PrincipalKind,
+    /// The agent's name, asserted; empty where none was given.
+    pub agent: String,
+    /// For an agent: the person it works for; else empty.
+    pub on_behalf_of: String,
+    /// The provider's name in the configuration, or `key` for a virtual key.
+    pub idp: String,
+    /// The task's id, asserted; empty where none was given.
+    pub task: String,
+}
+
+/// What kind of principal asks. The kind only ever makes rules stricter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PrincipalKind {
+    Person,
+    Service,
+    Agent,
+}
+
+impl PrincipalKind {
+    /// The word of the configuration and the record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Service => "service",
+            Self::Agent => "agent",
+        }
+    }
+}

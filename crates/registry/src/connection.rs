@@ -1,0 +1,66 @@
+//! Named connections: an upstream, the projects that mean it, and the credential behind it.
+
+use http::Uri;
+use std::fmt;
+
+use crate::Credential;
+
+/// A connection's name: 1 to 63 lower-case letters, digits and hyphens, starting with a letter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionName(String);
+
+impl ConnectionName {
+    /// Parses it once; everybody else trusts it.
+    pub fn parse(text: &str) -> Result<Self, NotAConnectionName> {
+        let fits = (1..=63).contains(&text.len())
+            && text.starts_with(|c: char| c.is_ascii_lowercase())
+            && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if fits { Ok(Self(text.to_owned())) } else { Err(NotAConnectionName(text.to_owned())) }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConnectionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text is no connection name.
+#[derive(Debug)]
+pub struct NotAConnectionName(String);
+
+impl fmt::Display for NotAConnectionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}' is no connection name: 1 to 63 of a-z, 0-9 and '-', starting with a letter", self.0)
+    }
+}
+
+impl std::error::Error for NotAConnectionName {}
+
+/// One registered upstream with its secret.
+pub struct Connection {
+    pub name: ConnectionName,
+    /// Billing projects that mean this connection.
+    pub projects: Vec<String>,
+    pub upstream: Uri,
+    /// Whether jobs carry `hansard_session` and `hansard_record`.
+    pub label_jobs: bool,
+    pub credential: Credential,
+}
+
+/// All connections, in the order of the configuration.
+pub struct Registry {
+    pub connections: Vec<Connection>,
+}
+
+impl Registry {
+    /// The connection of that name.
+    pub fn named(&self, name: &str) -> Option<&Connection> {
+        self.connections.iter().find(|connection| connection.name.as_str() == name)
+    }
+}

@@ -1,0 +1,233 @@
+//! Where upstream tokens come from: a service-account key, or the machine's own credentials.
+
+use bytes::Bytes;
+use http::{Request, header};
+use outbound::Fetcher;
+use record::{Clock, Timestamp};
+use serde::Deserialize;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::service_account::ServiceAccount;
+use crate::{Secret, UpstreamToken};
+
+/// A token is renewed when it has less than this left, in seconds.
+const RENEW_BEFORE_SECS: i64 = 300;
+const TOKEN_ANSWER_BYTES_MAX: usize = 64 * 1024;
+const TOKEN_ANSWER_MAX: Duration = Duration::from_secs(20);
+
+/// Mints tokens for one connection, one mint at a time.
+pub struct Credential {
+    source: Source,
+    scope: String,
+    fetcher: Fetcher,
+    clock: Arc<dyn Clock>,
+    current: Mutex<Option<UpstreamToken>>,
+}
+
+enum Source {
+    ServiceAccount(Box<ServiceAccount>),
+    AuthorizedUser(AuthorizedUser),
+    Metadata { host: String },
+}
+
+#[derive(Deserialize, Zeroize, ZeroizeOnDrop)]
+struct AuthorizedUser {
+    client_id: String,
+    client_secret: String,
+    refresh_token: String,
+    #[serde(default)]
+    token_uri: String,
+}
+
+/// Where the machine's application-default credentials may lie. The binary fills it from the environment.
+#[derive(Clone, Debug, Default)]
+pub struct AdcSources {
+    /// `GOOGLE_APPLICATION_CREDENTIALS`
+    pub file: Option<PathBuf>,
+    /// gcloud's well-known file.
+    pub well_known: Option<PathBuf>,
+    /// `GCE_METADATA_HOST`, or the link-local address.
+    pub metadata_host: String,
+}
+
+#[derive(Deserialize, Zeroize, ZeroizeOnDrop)]
+struct TokenAnswer {
+    access_token: String,
+    #[serde(default)]
+    expires_in: i64,
+}
+
+impl Credential {
+    /// From the bytes of a service-account key file.
+    pub fn service_account(
+        file: &Secret,
+        scope: &str,
+        fetcher: Fetcher,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, CredentialError> {
+        let source = Source::ServiceAccount(Box::new(ServiceAccount::parse(file)?));
+        Ok(Self { source, scope: scope.to_owned(), fetcher, clock, current: Mutex::new(None) })
+    }
+
+    /// From the machine's application-default credentials, in Google's order: file, gcloud's file, metadata.
+    pub fn adc(
+        sources: &AdcSources,
+        scope: &str,
+        fetcher: Fetcher,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, CredentialError> {
+        let file = sources.file.iter().chain(sources.well_known.iter().filter(|path| path.exists())).next();
+        let source = match file {
+            Some(path) => {
+                let bytes = std::fs::read(path).map_err(|error| CredentialError::CannotRead {
+                    path: path.clone(),
+                    why: error.to_string(),
+                })?;
+                adc_file(&Secret::new(bytes))?
+            }
+            None => Source::Metadata { host: sources.metadata_host.clone() },
+        };
+        Ok(Self { source, scope: scope.to_owned(), fetcher, clock, current: Mutex::new(None) })
+    }
+
+    /// Whose credential this is, as far as it says so.
+    pub fn principal(&self) -> &str {
+        match &self.source {
+            Source::ServiceAccount(account) => &account.email,
+            Source::AuthorizedUser(_) => "authorized user",
+            Source::Metadata { .. } => "metadata server",
+        }
+    }
+
+    /// A token with time left. Whoever finds none left mints; everybody else waits for that one.
+    pub async fn token(&self) -> Result<UpstreamToken, CredentialError> {
+        let mut current = self.current.lock().await;
+        let now = self.clock.now();
+        if let Some(token) = current.as_ref().filter(|token| token.expires > now.plus_secs(RENEW_BEFORE_SECS))
+        {
+            return Ok(token.clone());
+        }
+        match self.mint(now).await {
+            Ok(token) => {
+                *current = Some(token.clone());
+                Ok(token)
+            }
+            // A token that still lives is better than none while its issuer is away.
+            Err(error) => current.as_ref().filter(|token| token.expires > now).cloned().ok_or(error),
+        }
+    }
+
+    async fn mint(&self, now: Timestamp) -> Result<UpstreamToken, CredentialError> {
+        let request = match &self.source {
+            Source::ServiceAccount(account) => {
+                let assertion = account.assertion(&self.scope, now)?;
+                let grant = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
+                form_post(&account.token_uri, format!("grant_type={grant}&assertion={assertion}"))
+            }
+            Source::AuthorizedUser(user) => {
+                let uri = if user.token_uri.is_empty() {
+                    "https://oauth2.googleapis.com/token"
+                } else {
+                    &user.token_uri
+                };
+                let form = format!(
+                    "grant_type=refresh_token&client_id={}&client_secret={}&refresh_token={}",
+                    form_encode(&user.client_id),
+                    form_encode(&user.client_secret),
+                    form_encode(&user.refresh_token)
+                );
+                form_post(uri, form)
+            }
+            Source::Metadata { host } => Request::get(format!(
+                "http://{host}/computeMetadata/v1/instance/service-accounts/default/token?scopes={}",
+                form_encode(&self.scope)
+            ))
+            .header("Metadata-Flavor", "Google")
+            .body(Bytes::new().into()),
+        };
+        let request = request.map_err(|_| CredentialError::BadTokenUri)?;
+        let answer = self
+            .fetcher
+            .send(request, TOKEN_ANSWER_BYTES_MAX, TOKEN_ANSWER_MAX)
+            .await
+            .map_err(|error| CredentialError::TokenEndpoint(error.to_string()))?;
+        if !answer.status().is_success() {
+            return Err(CredentialError::TokenRefused(answer.status().as_u16()));
+        }
+        let parsed: TokenAnswer = serde_json::from_slice(answer.body())
+            .map_err(|_| CredentialError::TokenEndpoint("its answer is not a token".to_owned()))?;
+        let life = if parsed.expires_in > 0 { parsed.expires_in } else { 3600 };
+        UpstreamToken::new(&parsed.access_token, now.plus_secs(life))
+            .ok_or_else(|| CredentialError::TokenEndpoint("its token is no header value".to_owned()))
+    }
+}
+
+fn adc_file(file: &Secret) -> Result<Source, CredentialError> {
+    #[derive(Deserialize)]
+    struct Kind {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    let kind: Kind = serde_json::from_slice(file.reveal())
+        .map_err(|_| CredentialError::NotAKeyFile("not a credentials file".to_owned()))?;
+    match kind.kind.as_str() {
+        "service_account" => Ok(Source::ServiceAccount(Box::new(ServiceAccount::parse(file)?))),
+        "authorized_user" => serde_json::from_slice(file.reveal())
+            .map(Source::AuthorizedUser)
+            .map_err(|_| CredentialError::NotAKeyFile("not an authorized_user file".to_owned())),
+        other => Err(CredentialError::NotAKeyFile(format!(
+            "credentials of type '{other}' can't be used; give a service_account or authorized_user file"
+        ))),
+    }
+}
+
+fn form_post(uri: &str, form: String) -> Result<Request<outbound::FullBody>, http::Error> {
+    Request::post(uri)
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(header::ACCEPT, "application/json")
+        .body(Bytes::from(form).into())
+}
+
+fn form_encode(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// Why there is no token. None of these quotes a secret.
+#[derive(Debug)]
+pub enum CredentialError {
+    NotAKeyFile(String),
+    CannotRead { path: PathBuf, why: String },
+    CannotSign,
+    BadTokenUri,
+    TokenEndpoint(String),
+    TokenRefused(u16),
+}
+
+impl fmt::Display for CredentialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAKeyFile(why) => write!(f, "the credential can't be used: {why}"),
+            Self::CannotRead { path, why } => write!(f, "can't read {}: {why}", path.display()),
+            Self::CannotSign => f.write_str("the private key can't sign"),
+            Self::BadTokenUri => f.write_str("the key's token_uri is not a URL"),
+            Self::TokenEndpoint(why) => write!(f, "the token endpoint: {why}"),
+            Self::TokenRefused(status) => {
+                write!(f, "the token endpoint refused the credential (HTTP {status})")
+            }
+        }
+    }
+}
+
+impl std::error::Error for CredentialError {}

@@ -1,0 +1,21 @@
+//! Turns a connection's name into an upstream address and a fresh upstream token.
+//!
+//! The only room where key material exists: the upstream credentials, the evidence key and what it wraps, the
+//! key that signs gateway tokens. Types that hold it have no `Debug`, `Display` or `Serialize`.
+
+mod connection;
+mod credential;
+mod service_account;
+mod token;
+mod vault;
+mod virtual_key;
+mod signing_key;
+mod secret;
+
+pub use connection::{Connection, ConnectionName, NotAConnectionName, Registry};
+pub use credential::{AdcSources, Credential, CredentialError};
+pub use secret::Secret;
+pub use signing_key::SigningKey;
+pub use token::UpstreamToken;
+pub use vault::{DataKey, EVIDENCE_KEY_BYTES, TokenKey, Vault, VaultError, random_bytes};
+pub use virtual_key::{IssuedKey, issue_virtual_key};

@@ -1,0 +1,86 @@
+//! What must be known before an exchange goes on: virtual keys, upload bindings, the wrapped token key.
+//!
+//! Transactional: whatever a call wrote is on the disk when it returns. Lives in `data_dir/state.db`. Calls
+//! block; async callers use a blocking thread. Never holds a secret in the clear.
+
+mod keys;
+mod uploads;
+
+pub use keys::VirtualKey;
+pub use uploads::Upload;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use std::fmt;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+
+/// The state, one writer at a time.
+pub struct State {
+    db: Mutex<Connection>,
+}
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS virtual_keys (
+    id TEXT PRIMARY KEY, email TEXT NOT NULL UNIQUE, principal TEXT NOT NULL, connection TEXT NOT NULL,
+    task TEXT NOT NULL, kind TEXT NOT NULL, agent TEXT NOT NULL, groups TEXT NOT NULL, issued_by TEXT NOT NULL,
+    issued_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, revoked_at INTEGER, public_pem TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS uploads (
+    id TEXT PRIMARY KEY, principal TEXT NOT NULL, session TEXT NOT NULL, connection TEXT NOT NULL,
+    upstream TEXT NOT NULL, record TEXT NOT NULL, expires_at INTEGER NOT NULL
+) STRICT;
+";
+
+impl State {
+    /// Opens or makes the database.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let db = Connection::open(path)?;
+        db.busy_timeout(std::time::Duration::from_secs(5))?;
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        db.execute_batch(SCHEMA)?;
+        Ok(Self { db: Mutex::new(db) })
+    }
+
+    /// The named value; the first caller's `make` decides it for good.
+    pub fn meta_or(&self, name: &str, make: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>, StateError> {
+        let db = self.db();
+        let found =
+            db.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()?;
+        if let Some(value) = found {
+            return Ok(value);
+        }
+        let value = make();
+        db.execute("INSERT INTO meta (name, value) VALUES (?1, ?2)", params![name, value])?;
+        Ok(value)
+    }
+
+    /// Proves that the state can be written.
+    pub fn probe(&self) -> Result<(), StateError> {
+        self.db().execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', x'')", [])?;
+        Ok(())
+    }
+
+    fn db(&self) -> MutexGuard<'_, Connection> {
+        self.db.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// The state could not be read or written.
+#[derive(Debug)]
+pub struct StateError(rusqlite::Error);
+
+impl From<rusqlite::Error> for StateError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "state: {}", self.0)
+    }
+}
+
+impl std::error::Error for StateError {}
