@@ -108,11 +108,11 @@ impl ReadBody {
             let wire = match self.wire().await {
                 Some(Ok(wire)) => wire,
                 Some(Err(fault)) => return Some(Err(fault)),
-                None => return self.end().err().map(Err),
+                None => return self.end(),
             };
             match self.chunk(wire) {
-                // All of it was taken out.
-                Ok(chunk) if chunk.wire.is_empty() => continue,
+                // All of it was taken out, or waits in the unpacker.
+                Ok(chunk) if chunk.wire.is_empty() && chunk.decoded.is_empty() => continue,
                 other => return Some(other),
             }
         }
@@ -147,10 +147,15 @@ impl ReadBody {
         let decoded = match &mut self.unpack {
             None => wire.clone(),
             Some(unpack) => {
-                unpack.write_all(&wire).map_err(|_| UpstreamFault("its gzip is damaged".to_owned()))?;
+                let unpacked = unpack.write_all(&wire).and_then(|()| unpack.flush());
+                unpacked.map_err(|_| UpstreamFault("its gzip is damaged".to_owned()))?;
                 Bytes::from(std::mem::take(unpack.get_mut()))
             }
         };
+        self.edited(wire, decoded)
+    }
+
+    fn edited(&mut self, wire: Bytes, decoded: Bytes) -> Result<Chunk, UpstreamFault> {
         if self.editors.is_empty() {
             self.watcher.push(&decoded);
             return Ok(Chunk { wire, decoded });
@@ -167,15 +172,19 @@ impl ReadBody {
         Ok(Chunk { wire: edited.clone(), decoded: edited })
     }
 
-    /// A clean end: packed bytes were whole, and so was what was edited.
-    fn end(&mut self) -> Result<(), UpstreamFault> {
-        if let Some(unpack) = &mut self.unpack {
-            unpack.try_finish().map_err(|_| UpstreamFault("its gzip ends too early".to_owned()))?;
+    /// The end: packed bytes were whole, and so was what was edited. What the unpacker still held comes first.
+    fn end(&mut self) -> Option<Result<Chunk, UpstreamFault>> {
+        if let Some(mut unpack) = self.unpack.take() {
+            if unpack.try_finish().is_err() {
+                return Some(Err(UpstreamFault("its gzip ends too early".to_owned())));
+            }
+            let rest = Bytes::from(std::mem::take(unpack.get_mut()));
+            if !rest.is_empty() {
+                return Some(self.edited(Bytes::new(), rest));
+            }
         }
-        match self.editors.iter().all(Editor::is_done) {
-            true => Ok(()),
-            false => Err(UpstreamFault("its JSON ends too early".to_owned())),
-        }
+        let whole = self.editors.iter().all(Editor::is_done);
+        (!whole).then(|| Err(UpstreamFault("its JSON ends too early".to_owned())))
     }
 }
 

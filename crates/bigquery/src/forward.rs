@@ -107,6 +107,8 @@ fn upstream_request(
         }
     }
     headers.insert(header::AUTHORIZATION, token.header());
+    // Whoever logs the way out can join it with the record; BigQuery ignores it.
+    headers.insert("x-hansard-record", HeaderValue::from_str(&parts.record.to_string()).expect("a UUID"));
     headers.insert(header::ACCEPT_ENCODING, accept_encoding(&parts.head.headers, &parts.plan));
     let mut body = std::mem::replace(&mut parts.body, RequestBody::whole(Bytes::new()));
     if let Some(replaced) = parts.plan.body.take() {

@@ -196,3 +196,128 @@ const fn m(
 pub fn named(name: &str) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.name == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    /// Google's own document, as Google's API client for Python ships it; `cargo xtask tools` installs it.
+    fn document() -> Value {
+        let lib = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/emulator/lib"));
+        let python = std::fs::read_dir(&lib)
+            .expect("run `cargo xtask tools` once")
+            .flatten()
+            .next()
+            .expect("a python");
+        let file = "site-packages/googleapiclient/discovery_cache/documents/bigquery.v2.json";
+        let text = std::fs::read_to_string(python.path().join(file)).expect("the document");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    fn walk(resource: &Value, found: &mut BTreeMap<String, (String, String)>) {
+        for below in resource["resources"].as_object().into_iter().flat_map(|below| below.values()) {
+            walk(below, found);
+        }
+        for method in resource["methods"].as_object().into_iter().flat_map(|methods| methods.values()) {
+            let text = |name: &str| method[name].as_str().unwrap_or_default().to_owned();
+            let name = text("id").trim_start_matches("bigquery.").to_owned();
+            found.insert(name, (text("httpMethod"), text("flatPath")));
+        }
+    }
+
+    #[test]
+    fn every_method_of_googles_document_is_in_the_table() {
+        let document = document();
+        assert_eq!(document["revision"], "20261009", "another revision: read what changed, then pin it here");
+        let mut google = BTreeMap::new();
+        walk(&document, &mut google);
+        let ours: BTreeMap<String, (String, String)> = METHODS
+            .iter()
+            .map(|method| {
+                let mut path = method.path.to_owned();
+                let names = [
+                    ("project", "projectsId"),
+                    ("dataset", "datasetsId"),
+                    ("table", "tablesId"),
+                    ("model", "modelsId"),
+                    ("routine", "routinesId"),
+                    ("policy", "rowAccessPoliciesId"),
+                ];
+                for (short, long) in names {
+                    path = path.replace(&format!("{{{short}}}"), &format!("{{{long}}}"));
+                }
+                let job = if path.contains("queries/") { "queriesId" } else { "jobsId" };
+                (
+                    method.name.to_owned(),
+                    (method.http.to_owned(), path.replace("{job}", &format!("{{{job}}}"))),
+                )
+            })
+            .collect();
+        assert_eq!(google, ours);
+        assert_eq!(ours.len(), 47);
+    }
+
+    #[test]
+    fn the_fields_that_matter_are_still_in_googles_schemas() {
+        let document = document();
+        for (schema, fields) in [
+            (
+                "QueryRequest",
+                &[
+                    "query",
+                    "queryParameters",
+                    "labels",
+                    "dryRun",
+                    "location",
+                    "maximumBytesBilled",
+                    "requestId",
+                    "queryResultsFormat",
+                ][..],
+            ),
+            (
+                "QueryResponse",
+                &[
+                    "jobReference",
+                    "queryId",
+                    "jobComplete",
+                    "rows",
+                    "schema",
+                    "statementType",
+                    "totalBytesBilled",
+                    "pageRowCount",
+                    "arrowRecordBatch",
+                    "errors",
+                ],
+            ),
+            (
+                "GetQueryResultsResponse",
+                &["jobReference", "jobComplete", "rows", "schema", "totalRows", "errors"],
+            ),
+            ("TableDataList", &["rows", "totalRows"]),
+            ("Job", &["jobReference", "configuration", "status", "statistics"]),
+            ("JobConfiguration", &["labels", "dryRun", "query"]),
+            ("JobConfigurationQuery", &["query", "queryParameters", "maximumBytesBilled"]),
+            ("JobStatistics", &["parentJobId", "totalBytesProcessed", "totalSlotMs", "query"]),
+            (
+                "JobStatistics2",
+                &[
+                    "statementType",
+                    "totalBytesBilled",
+                    "cacheHit",
+                    "referencedTables",
+                    "dmlStats",
+                    "estimatedBytesProcessed",
+                ],
+            ),
+            ("JobCancelResponse", &["job"]),
+            ("JobList", &["jobs"]),
+        ] {
+            for field in fields {
+                assert!(document["schemas"][schema]["properties"].get(field).is_some(), "{schema}.{field}");
+            }
+        }
+    }
+}

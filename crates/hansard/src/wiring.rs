@@ -197,6 +197,10 @@ impl Settings {
             Failure::usage("the evidence key is not the one this data folder was made with; name the right one under [evidence]")
         })?;
         let fetcher = Fetcher::new().map_err(|error| other(error.to_string()))?;
+        // Bearer tokens need no client secret; one that can't be read is still found now, not at a sign-in.
+        for secret in self.loaded.config.identity.oidc.iter().filter_map(|oidc| oidc.client_secret.as_ref()) {
+            read_secret(&self.loaded, secret)?;
+        }
         let providers = self.loaded.config.identity.oidc.iter().map(|oidc| {
             let audiences =
                 if oidc.audiences.is_empty() { vec![oidc.client_id.clone()] } else { oidc.audiences.clone() };

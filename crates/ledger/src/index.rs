@@ -16,7 +16,7 @@ use crate::layout::Layout;
 use crate::recorder::{self, LedgerError};
 use crate::sealing::{Sealer, leaf_hash};
 use crate::text::StatementText;
-use crate::writer::Head;
+use crate::writer::{Head, LogEnd};
 
 /// A reading command waits at most so long for the index.
 pub const INDEX_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -94,10 +94,11 @@ CREATE VIEW sessions AS SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', started / 1e6,
 ";
 
 impl Index {
-    /// Opens it; a missing, foreign or broken one is made anew.
-    pub(crate) fn open(layout: &Layout, sealer: Arc<Sealer>) -> Result<Self, LedgerError> {
+    /// Opens it; a missing, foreign or broken one is made anew, and so is one that has read what the log no
+    /// longer says.
+    pub(crate) fn open(layout: &Layout, sealer: Arc<Sealer>, end: &LogEnd) -> Result<Self, LedgerError> {
         let path = layout.index();
-        let db = match Self::open_current(&path) {
+        let db = match Self::open_current(&path).filter(|db| follows(db, end)) {
             Some(db) => db,
             None => Self::create(&path)?,
         };
@@ -199,6 +200,7 @@ impl Index {
             let mut next = self.position();
             let mut count = 0;
             let mut read = 0;
+            let mut last = None;
             for (_, bytes) in frames.by_ref().take(BATCH_LEAVES) {
                 let leaf: Leaf = serde_json::from_slice(bytes)
                     .map_err(|error| LedgerError::Damaged(format!("a leaf that is no leaf: {error}")))?;
@@ -206,7 +208,9 @@ impl Index {
                     break;
                 }
                 read += (bytes.len() + crate::frame::HEADER_BYTES) as u64;
-                next = self.take_leaf(&transaction, leaf, leaf_hash(bytes))?.max(next);
+                let hash = leaf_hash(bytes);
+                next = self.take_leaf(&transaction, leaf, hash)?.max(next);
+                last = Some(hash);
                 count += 1;
             }
             if count == 0 {
@@ -215,6 +219,7 @@ impl Index {
             offset += read;
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             set_meta(&transaction, "next_n", &next.to_string())?;
+            set_meta(&transaction, "chain", &last.map(|hash| hash.to_string()).unwrap_or_default())?;
             set_meta(&transaction, "segment", name)?;
             set_meta(&transaction, "offset", &offset.to_string())?;
             transaction.commit().map_err(sql)?;
@@ -404,6 +409,13 @@ impl Index {
     pub(crate) fn db(&self) -> MutexGuard<'_, Connection> {
         self.db.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+/// Whether an index has read a part of this log, and nothing else.
+fn follows(db: &Connection, end: &LogEnd) -> bool {
+    let next: u64 = meta(db, "next_n").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let chain = meta(db, "chain").and_then(|text| text.parse().ok());
+    next < end.next_n || (next == end.next_n && chain == end.chain)
 }
 
 #[derive(Default)]

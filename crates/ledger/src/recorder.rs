@@ -129,7 +129,7 @@ impl Ledger {
         let lock = layout.lock().map_err(|error| LedgerError::Lock(Arc::new(error)))?;
         let sealer = Arc::new(Sealer::new(vault, layout.clone()));
         let end = recover::log_end(&layout)?;
-        let index = Arc::new(Index::open(&layout, sealer.clone())?);
+        let index = Arc::new(Index::open(&layout, sealer.clone(), &end)?);
         index.catch_up(end.next_n)?;
         let heads = index.clone();
         let (writer, durable, sync_micros) =

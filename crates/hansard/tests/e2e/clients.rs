@@ -1,0 +1,265 @@
+//! Unmodified clients: the answers through the gateway equal those without it, and three logs agree.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use testkit::{Emulator, Gateway, Seen, Tap, World, judge, run, tools};
+
+use crate::{HANSARD, block_on};
+
+/// How a client is started.
+struct Client {
+    name: &'static str,
+    program: fn() -> Command,
+    /// By a virtual key instead of a provider's token.
+    by_key: bool,
+    /// Steps that rightly differ, with the reason.
+    differs: &'static [(&'static str, &'static str)],
+    /// The least number of steps that it must have printed.
+    steps: usize,
+}
+
+#[test]
+fn python() {
+    check(Client {
+        name: "python",
+        program: || script("clients/bin/python", "python/scenario.py"),
+        by_key: false,
+        differs: &[],
+        steps: 90,
+    });
+}
+
+#[test]
+fn python_by_key() {
+    check(Client {
+        name: "python_by_key",
+        program: || script("clients/bin/python", "python/scenario.py"),
+        by_key: true,
+        differs: &[],
+        steps: 90,
+    });
+}
+
+#[test]
+fn sqlalchemy() {
+    check(Client {
+        name: "sqlalchemy",
+        program: || script("clients/bin/python", "python/sqlalchemy_scenario.py"),
+        by_key: false,
+        differs: &[],
+        steps: 20,
+    });
+}
+
+#[test]
+fn pandas_gbq() {
+    check(Client {
+        name: "pandas_gbq",
+        program: || script("clients/bin/python", "python/pandas_gbq_scenario.py"),
+        by_key: false,
+        differs: &[],
+        steps: 15,
+    });
+}
+
+#[test]
+fn node() {
+    check(Client { name: "node", program: node_program, by_key: true, differs: &[], steps: 50 });
+}
+
+#[test]
+fn curl() {
+    const OVERRIDE: &str = "the emulator does not know X-HTTP-Method-Override; the gateway resolves it";
+    check(Client {
+        name: "curl",
+        program: || scenario("bash", "curl/scenario.sh"),
+        by_key: false,
+        differs: &[
+            ("method_override_get", OVERRIDE),
+            ("method_override_patch", OVERRIDE),
+            ("gzip_request_body", "the emulator does not read packed requests; the gateway unpacks them"),
+            ("query_gzip_request", "the emulator does not read packed requests; the gateway unpacks them"),
+            (
+                "upload_resumable_start",
+                "the upstream's own upload id (x-guploader-uploadid) stays at the gateway",
+            ),
+            ("unknown_method", "the gateway refuses what is no method, in its own words"),
+            ("unknown_path", "the gateway refuses what is no method, in its own words"),
+            ("mcp", "the gateway refuses what is no method, in its own words"),
+        ],
+        steps: 50,
+    });
+}
+
+#[test]
+fn bq() {
+    if !Path::new("/usr/bin/bq").exists() {
+        println!("SKIPPED: bq is not installed on this machine");
+        return;
+    }
+    check(Client {
+        name: "bq",
+        program: || scenario("bash", "bq/scenario.sh"),
+        by_key: false,
+        differs: &[("discovery", "the emulator serves no discovery document; the gateway does")],
+        steps: 25,
+    });
+}
+
+fn scenario(interpreter: &str, script: &str) -> Command {
+    let mut command = Command::new(interpreter);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients").join(script));
+    command
+}
+
+fn script(interpreter: &str, script: &str) -> Command {
+    scenario(tools().join(interpreter).to_str().expect("a path"), script)
+}
+
+/// Node finds modules beside the script: the script is read from where they are.
+fn node_program() -> Command {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/node/scenario.mjs");
+    let beside = tools().join("node").join(format!("scenario-{}.mjs", std::process::id()));
+    std::fs::copy(source, &beside).expect("the scenario");
+    let mut command = Command::new("node");
+    command.arg(beside);
+    command
+}
+
+fn check(client: Client) {
+    block_on(async {
+        let log =
+            std::env::temp_dir().join(format!("hansard-emulator-{}-{}.log", client.name, std::process::id()));
+        let emulator = Emulator::start(&log);
+        let direct = steps(
+            &client,
+            (client.program)()
+                .env("BIGQUERY_URL", &emulator.url)
+                .env("BIGQUERY_DATASET", format!("{}_a", client.name)),
+        );
+
+        let upstream = Tap::start(&emulator.url).await;
+        let discovery = format!("[roles]\nauditor = \"'data' in principal.groups\"\n{}", "");
+        let world = World::new(HANSARD, &upstream.url, &discovery).await;
+        let discovery = format!("discovery = \"{}\"\n", discovery_document().display());
+        let config = std::fs::read_to_string(world.folder.join("hansard.toml")).unwrap();
+        std::fs::write(
+            world.folder.join("hansard.toml"),
+            config.replacen("[server]\n", &format!("[server]\n{discovery}"), 1),
+        )
+        .unwrap();
+        let gateway = world.gateway();
+        let downstream = Tap::start(&gateway.url).await;
+
+        let mut command = (client.program)();
+        command.env("BIGQUERY_URL", &downstream.url).env("BIGQUERY_DATASET", format!("{}_b", client.name));
+        if client.by_key {
+            let file = world.folder.join("key.json");
+            let issued = gateway.hansard(&[
+                "key",
+                "issue",
+                "--principal",
+                "agent@example.com",
+                "--connection",
+                "main",
+                "--group",
+                "data",
+                "--out",
+                file.to_str().unwrap(),
+            ]);
+            assert_eq!(issued.code, 0, "{}", issued.stderr);
+            command.env("BIGQUERY_KEY_FILE", file);
+        } else {
+            command.env("BIGQUERY_TOKEN", world.issuer.token("alice@example.com", &["data"]));
+        }
+        let through = steps(&client, &mut command);
+        compare(&client, &direct, &through);
+        three_logs_agree(&client, &gateway, &downstream.seen(), &upstream.seen());
+        assert_eq!(gateway.stop(), 0);
+        drop(emulator);
+    });
+}
+
+fn discovery_document() -> std::path::PathBuf {
+    let lib = tools().join("emulator/lib");
+    let python =
+        std::fs::read_dir(lib).expect("the emulator is installed").flatten().next().expect("a python");
+    python.path().join("site-packages/googleapiclient/discovery_cache/documents/bigquery.v2.json")
+}
+
+type Steps = Vec<(String, String)>;
+
+fn steps(client: &Client, command: &mut Command) -> Steps {
+    let output = run(command.env("BIGQUERY_PROJECT", "proj"));
+    let steps: Steps = output
+        .objects()
+        .into_iter()
+        .map(|step| (step["step"].as_str().unwrap_or_default().to_owned(), step.to_string()))
+        .collect();
+    assert!(
+        steps.len() >= client.steps,
+        "{} made {} steps: {}\n{}",
+        client.name,
+        steps.len(),
+        output.stderr,
+        output.stdout
+    );
+    steps
+}
+
+fn compare(client: &Client, direct: &Steps, through: &Steps) {
+    let names = |steps: &Steps| steps.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(direct), names(through), "{}: other steps", client.name);
+    let different: BTreeMap<&str, String> = direct
+        .iter()
+        .zip(through)
+        .filter(|((name, direct), (_, through))| {
+            direct != through && !client.differs.iter().any(|(known, _)| known == name)
+        })
+        .map(|((name, direct), (_, through))| {
+            (name.as_str(), format!("\n  direct:  {direct}\n  through: {through}"))
+        })
+        .collect();
+    assert!(different.is_empty(), "{}: {} steps differ: {different:#?}", client.name, different.len());
+}
+
+fn three_logs_agree(client: &Client, gateway: &Gateway, downstream: &[Seen], upstream: &[Seen]) {
+    let on_data_path = |seen: &&Seen| seen.uri.path() != "/token";
+    let downstream: Vec<Seen> = downstream.iter().filter(on_data_path).cloned().collect();
+    // What the client's own discovery probe asked without a token has no principal, and so no exchange.
+    let known: Vec<Seen> =
+        downstream.into_iter().filter(|seen| seen.status != http::StatusCode::UNAUTHORIZED).collect();
+    let records = exchanges(gateway);
+    let judgement = judge(&known, upstream, &records);
+    println!(
+        "{}: {} exchanges, {} statements, {} unrecorded, {} phantom, {} bytes unaccounted",
+        client.name,
+        judgement.exchanges,
+        judgement.statements,
+        judgement.unrecorded,
+        judgement.phantom,
+        judgement.bytes_unaccounted
+    );
+    assert!(judgement.agrees(), "{}: {judgement:#?}", client.name);
+    assert!(
+        judgement.exchanges >= client.steps / 2,
+        "{}: the tap saw little: {}",
+        client.name,
+        judgement.exchanges
+    );
+}
+
+/// Every exchange with its rows.
+fn exchanges(gateway: &Gateway) -> Vec<serde_json::Value> {
+    let sessions = gateway.hansard(&["sessions", "--json"]);
+    assert_eq!(sessions.code, 0, "{}", sessions.stderr);
+    let mut records = Vec::new();
+    for session in sessions.objects() {
+        let id = session["id"].as_str().unwrap();
+        let shown = gateway.hansard(&["session", "show", id, "--rows", "--json"]);
+        assert_eq!(shown.code, 0, "{}", shown.stderr);
+        records.extend(shown.objects().into_iter().filter(|record| record["kind"] == "exchange"));
+    }
+    records
+}

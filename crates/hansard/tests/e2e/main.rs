@@ -1,0 +1,30 @@
+//! End to end: the real binary, real clients, a real provider, the emulator, and scripted answers where the
+//! emulator can't give them.
+
+mod clients;
+mod commands;
+mod identity;
+mod ledger_files;
+mod scripted;
+mod uploads;
+
+/// The binary under test.
+pub(crate) const HANSARD: &str = env!("CARGO_BIN_EXE_hansard");
+
+/// Runs an async test.
+pub(crate) fn block_on<F: Future>(test: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(test)
+}
+
+/// A query's path at a gateway.
+pub(crate) fn queries(url: &str) -> String {
+    format!("{url}/bigquery/v2/projects/p/queries")
+}
+
+/// The whole index follows within moments; a record that must be there is waited for by the command itself.
+pub(crate) fn record_of(gateway: &testkit::Gateway, answer: &testkit::Answer) -> serde_json::Value {
+    let id = answer.record();
+    assert!(!id.is_empty(), "the answer names no record: {answer:?}");
+    gateway.record(&id)
+}

@@ -1,0 +1,289 @@
+//! The journal under cuts and faults: whatever is cut, what is left is a prefix, never a hole.
+
+use bytes::Bytes;
+use ledger::{
+    Closing, EventDraft, Filter, IntentDraft, Layout, Ledger, LedgerConfig, LedgerError, Recording,
+    StatementText, Verdict,
+};
+use proptest::prelude::*;
+use record::*;
+use registry::Vault;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+
+/// A clock that a test moves.
+struct TestClock(AtomicI64);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("hansard-journal-{}-{number}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn vault() -> Arc<Vault> {
+    static TEXT: std::sync::LazyLock<registry::Secret> = std::sync::LazyLock::new(Vault::new_key_text);
+    Arc::new(Vault::from_text(&TEXT).unwrap())
+}
+
+fn open_at(folder: &Path, secs: i64) -> Result<Ledger, LedgerError> {
+    let clock = Arc::new(TestClock(AtomicI64::new(secs * 1_000_000)));
+    Ledger::open(LedgerConfig { layout: Layout::new(folder), vault: vault(), clock })
+}
+
+fn open(folder: &Path) -> Result<Ledger, LedgerError> {
+    open_at(folder, 1_800_000_000)
+}
+
+fn intent(session: SessionId, sql: &str) -> IntentDraft {
+    let said = |value: &str| Some(Asserted { value: value.to_owned(), proof: Proof::Verified });
+    IntentDraft {
+        session,
+        kind: RecordKind::Exchange,
+        received: Timestamp::from_secs(1_800_000_000),
+        actor: Actor { id: said("a"), kind: ActorKind::Person, ..Ledger::gateway_actor() },
+        client: Client::default(),
+        task: Task::default(),
+        target: Target::default(),
+        request: RequestFacts::default(),
+        statement: Statement::default(),
+        job: Job::default(),
+        decision: Decision { effect: Effect::Allow, ..Decision::default() },
+        text: StatementText { sql: Some(sql.to_owned()), ..StatementText::default() },
+        caused_by: None,
+    }
+}
+
+const EVERYTHING: Recording = Recording { results: Retained::Rows, uploads: Retained::Hash };
+
+/// Writes exchanges of one session, each with two windows, and stops well. Returns their ids.
+fn write(folder: &Path, statements: &[String]) -> Vec<RecordId> {
+    let ledger = open(folder).unwrap();
+    let session = SessionId::new(Timestamp::from_secs(1_800_000_000));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let ids = runtime.block_on(async {
+        let mut ids = Vec::new();
+        for sql in statements {
+            let mut record = ledger.open_record(intent(session, sql), EVERYTHING).await.unwrap();
+            ids.push(record.id());
+            record.window(Bytes::from(format!("window of {sql}"))).await.unwrap();
+            let closing = Closing::new(Outcome::Ok, Status { http: Some(200), ..Status::default() });
+            record.close(closing, Bytes::from_static(b"end")).await.unwrap();
+        }
+        ids
+    });
+    ledger.stop();
+    ids
+}
+
+fn leaves(folder: &Path) -> PathBuf {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(folder.join("journal/leaves"))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    found.sort();
+    found.remove(0)
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            drop(std::fs::copy(entry.path(), target))
+        }
+    }
+}
+
+fn all(ledger: &Ledger) -> Vec<Record> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(ledger.readable()).unwrap();
+    let mut found = Vec::new();
+    ledger
+        .records(&Filter { after: Some(0), ..Filter::default() }, |_, record| {
+            found.push(record);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_cut_at_any_byte_leaves_a_prefix(statements in prop::collection::vec("[a-zA-Z '\\n]{1,60}", 1..6), at in 0.0..1.0f64) {
+        let folder = Folder::new();
+        let ids = write(&folder.0, &statements);
+        let path = leaves(&folder.0);
+        let whole = std::fs::read(&path).unwrap();
+        let cut = (whole.len() as f64 * at) as usize;
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        // The index of a machine that lost power may be ahead of what is left: it is deleted here, and must not matter.
+        for file in ["index.db", "index.db-wal", "index.db-shm"] {
+            let _ = std::fs::remove_file(folder.0.join(file));
+        }
+        let ledger = open(&folder.0).unwrap();
+        let records = all(&ledger);
+        prop_assert!(records.len() <= ids.len());
+        for (record, (id, sql)) in records.iter().zip(ids.iter().zip(&statements)) {
+            prop_assert_eq!(&record.id, id);
+            prop_assert_eq!(record.statement.sql.as_ref(), Some(sql));
+        }
+        let interrupted = records.iter().filter(|record| record.outcome == Outcome::Interrupted).count() as u64;
+        prop_assert_eq!(interrupted, ledger.interrupted);
+        let clean = matches!(ledger.verify(|_| ()), Verdict::Clean { .. });
+        prop_assert!(clean);
+        ledger.stop();
+    }
+}
+
+#[test]
+fn every_byte_of_a_small_log_is_cut_once() {
+    let folder = Folder::new();
+    write(&folder.0, &["SELECT 1".to_owned()]);
+    let whole = std::fs::read(leaves(&folder.0)).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for cut in 0..whole.len() {
+        let layout = Folder::new();
+        copy(&folder.0.join("journal"), &layout.0.join("journal"));
+        std::fs::write(leaves(&layout.0), &whole[..cut]).unwrap();
+        let ledger = open(&layout.0).unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
+        assert!(matches!(ledger.verify(|_| ()), Verdict::Clean { .. }), "cut at {cut}");
+        seen.insert(ledger.interrupted);
+        ledger.stop();
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn an_index_that_is_ahead_of_a_cut_log_is_not_believed() {
+    let folder = Folder::new();
+    write(&folder.0, &["SELECT 1".to_owned(), "SELECT 2".to_owned()]);
+    let path = leaves(&folder.0);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let ledger = open(&folder.0).unwrap();
+    assert_eq!(all(&ledger).len(), 1, "only what the log still says");
+    assert!(matches!(ledger.verify(|_| ()), Verdict::Clean { .. }));
+    ledger.stop();
+}
+
+#[test]
+fn what_was_closed_is_read_back_as_it_was_written() {
+    let folder = Folder::new();
+    let ids = write(&folder.0, &["SELECT 1".to_owned()]);
+    let ledger = open(&folder.0).unwrap();
+    let record = ledger.record(ids[0]).unwrap().unwrap();
+    assert_eq!((record.result.bytes, record.result.pages), (21, 2));
+    assert_eq!(record.result.sha256, Some(ledger::sha256(b"window of SELECT 1end")));
+    let mut read = Vec::new();
+    let kept = ledger.result_windows(ids[0], |window| {
+        read.extend_from_slice(window);
+        ControlFlow::Continue(())
+    });
+    assert!(kept.unwrap());
+    assert_eq!(read, b"window of SELECT 1end");
+    ledger.stop();
+}
+
+#[test]
+fn the_log_goes_on_over_midnight_and_restarts() {
+    let folder = Folder::new();
+    let midnight = 1_800_000_000 - 1_800_000_000 % 86_400;
+    for (round, secs) in [midnight - 1, midnight + 1, midnight - 10].into_iter().enumerate() {
+        let ledger = open_at(&folder.0, secs).unwrap();
+        let session = ledger.node_session();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let record =
+                ledger.open_record(intent(session, &format!("SELECT {round}")), EVERYTHING).await.unwrap();
+            let closing = Closing::new(Outcome::Ok, Status::default());
+            record.close(closing, Bytes::from_static(b"rows")).await.unwrap();
+        });
+        assert!(matches!(ledger.verify(|_| ()), Verdict::Clean { .. }));
+        ledger.stop();
+    }
+    let ledger = open(&folder.0).unwrap();
+    let statements: Vec<_> = all(&ledger).into_iter().filter_map(|record| record.statement.sql).collect();
+    assert_eq!(statements, ["SELECT 0", "SELECT 1", "SELECT 2"], "a clock that jumps back does not reorder");
+    ledger.stop();
+}
+
+#[test]
+fn a_journal_that_can_not_be_written_says_so_and_goes_on_when_it_can() {
+    let folder = Folder::new();
+    let ledger = open(&folder.0).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let session = ledger.node_session();
+    runtime.block_on(async {
+        // The day's folder can't be made where a file stands.
+        std::fs::remove_dir_all(folder.0.join("journal/statements")).unwrap();
+        std::fs::write(folder.0.join("journal/statements"), b"in the way").unwrap();
+        let failed = ledger.open_record(intent(session, "SELECT 1"), EVERYTHING).await;
+        assert!(matches!(failed.map(|_| ()), Err(LedgerError::Io { .. })));
+        std::fs::remove_file(folder.0.join("journal/statements")).unwrap();
+        std::fs::create_dir(folder.0.join("journal/statements")).unwrap();
+        let record = ledger.open_record(intent(session, "SELECT 2"), EVERYTHING).await.unwrap();
+        record.close(Closing::new(Outcome::Ok, Status::default()), Bytes::new()).await.unwrap();
+    });
+    let records = all(&ledger);
+    assert_eq!(
+        records.iter().map(|record| (record.seq, record.statement.sql.as_deref())).collect::<Vec<_>>(),
+        [(0, Some("SELECT 2"))]
+    );
+    assert!(matches!(ledger.verify(|_| ()), Verdict::Clean { .. }));
+    ledger.stop();
+}
+
+#[test]
+fn a_record_that_is_dropped_is_closed_as_aborted() {
+    let folder = Folder::new();
+    let ledger = open(&folder.0).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let session = ledger.node_session();
+    runtime.block_on(async {
+        drop(ledger.open_record(intent(session, "SELECT 1"), EVERYTHING).await.unwrap());
+        let draft = EventDraft {
+            id: None,
+            session,
+            kind: RecordKind::Admin,
+            actor: Ledger::gateway_actor(),
+            client: Client::default(),
+            status: Status::default(),
+            outcome: Outcome::Ok,
+            event: serde_json::json!({"action": "test"}),
+        };
+        ledger.event(draft).await.unwrap();
+    });
+    let records = all(&ledger);
+    assert_eq!(
+        records.iter().map(|record| record.outcome).collect::<Vec<_>>(),
+        [Outcome::Aborted, Outcome::Ok]
+    );
+    assert_eq!(ledger.interrupted, 0);
+    ledger.stop();
+}

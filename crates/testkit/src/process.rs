@@ -1,0 +1,143 @@
+//! The real binary, as a process.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a command printed, and how it ended.
+#[derive(Debug)]
+pub struct Output {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// One JSON object a line.
+    pub fn objects(&self) -> Vec<Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        self.stdout.lines().filter(|line| !line.is_empty()).map(parse).collect()
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command) -> Output {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    Output {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// A gateway that runs.
+pub struct Gateway {
+    pub url: String,
+    pub folder: PathBuf,
+    pub binary: PathBuf,
+    child: Option<Child>,
+}
+
+impl Gateway {
+    /// Starts `hansard serve` in a folder that has a `hansard.toml`, and waits until it is ready.
+    pub fn start(binary: &Path, folder: &Path, port: u16) -> Self {
+        let log =
+            std::fs::File::options().create(true).append(true).open(folder.join("serve.log")).expect("a log");
+        let child = Command::new(binary)
+            .arg("serve")
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary runs");
+        let gateway = Self {
+            url: format!("http://127.0.0.1:{port}"),
+            folder: folder.to_owned(),
+            binary: binary.to_owned(),
+            child: Some(child),
+        };
+        gateway.wait_until_ready(port);
+        gateway
+    }
+
+    fn wait_until_ready(&self, port: u16) {
+        let until = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < until {
+            if ready(port) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        panic!("the gateway did not get ready: {}", self.log());
+    }
+
+    /// What it wrote to its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("serve.log")).unwrap_or_default()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Runs a command of the binary in its folder.
+    pub fn hansard(&self, args: &[&str]) -> Output {
+        run(Command::new(&self.binary).args(args).current_dir(&self.folder))
+    }
+
+    /// All records that match, oldest first.
+    pub fn records(&self, args: &[&str]) -> Vec<Value> {
+        let output = self.hansard(&[&["records", "--json"], args].concat());
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        let mut records = output.objects();
+        records.reverse();
+        records
+    }
+
+    /// One record with its rows.
+    pub fn record(&self, id: &str) -> Value {
+        let output = self.hansard(&["record", "show", id, "--rows", "--json"]);
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", output.stdout))
+    }
+
+    /// Tells it to stop and waits; its exit code.
+    pub fn stop(mut self) -> i32 {
+        let child = self.child.as_mut().expect("it runs");
+        signal(child.id(), "TERM");
+        child.wait().expect("it ends").code().unwrap_or(-1)
+    }
+
+    /// Kills it where it stands.
+    pub fn kill(mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn signal(pid: u32, name: &str) {
+    let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+}
+
+fn ready(port: u16) -> bool {
+    use std::io::{Read, Write};
+    let Ok(mut socket) = std::net::TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let _ = socket.set_read_timeout(Some(Duration::from_secs(5)));
+    let asked = socket.write_all(b"GET /readyz HTTP/1.1\r\nhost: hansard\r\nconnection: close\r\n\r\n");
+    let mut answer = String::new();
+    asked.is_ok() && socket.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
+}

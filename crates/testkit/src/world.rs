@@ -1,0 +1,117 @@
+//! A world in one line: issuer, upstream, gateway.
+
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::issuer::Issuer;
+use crate::process::Gateway;
+
+/// The gateway's service account, as records name it.
+pub const UPSTREAM_PRINCIPAL: &str = "gateway@proj.iam.gserviceaccount.com";
+
+/// Where `cargo xtask test` installs what tests need.
+pub fn tools() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
+    assert!(root.exists(), "the tools of the tests are not installed: run `cargo xtask tools` once");
+    root.canonicalize().expect("it exists")
+}
+
+/// The real emulator.
+pub struct Emulator {
+    pub url: String,
+    child: Child,
+}
+
+impl Emulator {
+    /// Starts bqemulator on free ports.
+    pub fn start(log: &Path) -> Self {
+        let (rest, grpc) = (free_port(), free_port());
+        let file = std::fs::File::create(log).expect("a log");
+        let child = Command::new(tools().join("emulator/bin/bqemulator"))
+            .args([
+                "start",
+                "--rest-port",
+                &rest.to_string(),
+                "--grpc-port",
+                &grpc.to_string(),
+                "--project",
+                "proj",
+            ])
+            .env("HOME", tools().join("emulator-home"))
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a log"))
+            .stderr(file)
+            .spawn()
+            .expect("the emulator is installed");
+        let emulator = Self { url: format!("http://127.0.0.1:{rest}"), child };
+        let until = Instant::now() + Duration::from_secs(60);
+        while std::net::TcpStream::connect(("127.0.0.1", rest)).is_err() {
+            assert!(Instant::now() < until, "the emulator does not answer; its log: {}", log.display());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        emulator
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A gateway in a folder of its own, between an issuer and an upstream.
+pub struct World {
+    pub folder: PathBuf,
+    pub issuer: Issuer,
+    pub port: u16,
+    binary: PathBuf,
+}
+
+impl World {
+    /// Writes the configuration; `extra` is appended to it.
+    pub async fn new(binary: &str, upstream: &str, extra: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("hansard-test-{}-{number}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("a folder for the test");
+        let issuer = Issuer::start().await;
+        let port = free_port();
+        let account =
+            registry::issue_virtual_key("k", UPSTREAM_PRINCIPAL, "proj", &format!("{}/token", issuer.url));
+        std::fs::write(folder.join("sa.json"), account.file.reveal()).expect("a key file");
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:{port}\"\n
+[[identity.oidc]]\nname = \"test\"\nissuer = {issuer}\nclient_id = \"hansard\"\naudiences = [\"hansard\", \"hansard-cli\"]\n
+[[connection]]\nname = \"main\"\nprojects = [\"proj\", \"p\"]\ncredentials = {{ file = \"sa.json\" }}\nupstream = {upstream}\n\
+allow = \"'data' in principal.groups\"\n{extra}\n",
+            issuer = json!(issuer.url),
+            upstream = json!(upstream),
+        );
+        std::fs::write(folder.join("hansard.toml"), text).expect("a configuration");
+        Self { folder, issuer, port, binary: binary.into() }
+    }
+
+    /// Starts the gateway, or starts it again.
+    pub fn gateway(&self) -> Gateway {
+        Gateway::start(&self.binary, &self.folder, self.port)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("it is bound").port()
+}

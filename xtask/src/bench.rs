@@ -1,0 +1,336 @@
+//! `cargo xtask bench`: the same requests directly, through nginx and through hansard, side by side in one run.
+//! It prints ratios; it judges nothing.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use testkit::{World, free_port};
+
+use crate::{Step, cargo, output, root, step, tools};
+
+/// One measurement runs so long, and so often; the best is printed.
+const SECONDS: u32 = 6;
+const RUNS: u32 = 3;
+
+/// A way to the canned answers.
+struct Target {
+    name: &'static str,
+    url: String,
+}
+
+/// What `wrk` measured.
+#[derive(Clone, Copy, Default)]
+struct Measured {
+    requests_per_second: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    failed: u64,
+}
+
+struct Nginx(Child);
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) fn run() -> Step {
+    programs()?;
+    step("release build", cargo().args(["build", "--release", "--locked", "--package", "hansard"]))?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let report = runtime.block_on(measure())?;
+    println!("{report}");
+    let commit =
+        output("git", Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root()))?;
+    let date = output("date", Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
+    let text = format!(
+        "# Performance\n\nMade by `cargo xtask bench` at commit {} on {}, on 2 cores shared by client, gateway and upstream. Ratios within one run are what counts: the machine's disk and load change from day to day.\n\n{report}",
+        commit.trim(),
+        date.trim()
+    );
+    fs::write(root().join("docs/performance.md"), text).map_err(|error| error.to_string())
+}
+
+fn programs() -> Step {
+    let missing: Vec<&str> = [("nginx", "nginx-light"), ("wrk", "wrk")]
+        .iter()
+        .filter(|(program, _)| !tools::on_path(program) && !Path::new("/usr/sbin").join(program).exists())
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    step("apt-get update", Command::new("apt-get").args(["update", "-q"]))?;
+    step(
+        "apt-get install",
+        Command::new("apt-get").args(["install", "-qy", "--no-install-recommends"]).args(missing),
+    )
+}
+
+async fn measure() -> Result<String, String> {
+    let folder = root().join("target/bench");
+    fs::create_dir_all(folder.join("data")).map_err(|error| error.to_string())?;
+    fs::write(folder.join("data/small.json"), answer(20)).map_err(|error| error.to_string())?;
+    fs::write(folder.join("data/page.json"), answer(30_000)).map_err(|error| error.to_string())?;
+    let (upstream, proxy) = (free_port(), free_port());
+    let _upstream = nginx(&folder, "upstream", &upstream_conf(upstream))?;
+    let _proxy = nginx(&folder, "proxy", &proxy_conf(proxy, upstream))?;
+    let direct = format!("http://127.0.0.1:{upstream}");
+    let binary = root().join("target/release/hansard");
+    let world = World::new(binary.to_str().unwrap_or_default(), &direct, "").await;
+    let gateway = world.gateway();
+    let token = world.issuer.token("bench@example.com", &["data"]);
+    let targets = [
+        Target { name: "direct", url: direct },
+        Target { name: "nginx", url: format!("http://127.0.0.1:{proxy}") },
+        Target { name: "hansard", url: gateway.url.clone() },
+    ];
+    let mut report = String::new();
+    let small = script(&folder, "small.lua", &token, SMALL)?;
+    table(&mut report, "`jobs.query`, 20 rows (4 KB), 32 connections", &targets, &small, 32)?;
+    let page = script(&folder, "page.lua", &token, PAGE)?;
+    table(
+        &mut report,
+        "`getQueryResults`, one page of 30,000 rows (10 MB), 4 connections",
+        &targets,
+        &page,
+        4,
+    )?;
+    let _ = writeln!(
+        report,
+        "- fdatasync of 4 KiB on this disk: p50 {:.2} ms\n{}",
+        fdatasync_p50(&folder)?,
+        lag(&gateway).await
+    );
+    let verified = gateway.hansard(&["verify"]);
+    let _ = writeln!(report, "- the log afterwards: {}", verified.stdout.trim());
+    Ok(report)
+}
+
+fn table(report: &mut String, title: &str, targets: &[Target], script: &Path, connections: u32) -> Step {
+    let _ = writeln!(
+        report,
+        "## {title}\n\n| way | requests/s | p50 ms | p99 ms | of direct | of nginx |\n|---|---|---|---|---|---|"
+    );
+    let mut all = Vec::new();
+    for target in targets {
+        let mut best = Measured::default();
+        for _ in 0..RUNS {
+            let run = wrk(&target.url, script, connections)?;
+            if run.failed > 0 {
+                return Err(format!("{}: {} answers were no 200", target.name, run.failed));
+            }
+            if run.requests_per_second > best.requests_per_second {
+                best = run;
+            }
+        }
+        all.push(best);
+        let of = |other: usize| {
+            all.get(other).map_or(1.0, |other| best.requests_per_second / other.requests_per_second)
+        };
+        let _ = writeln!(
+            report,
+            "| {} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} |",
+            target.name,
+            best.requests_per_second,
+            best.p50_ms,
+            best.p99_ms,
+            of(0),
+            of(1)
+        );
+    }
+    report.push('\n');
+    Ok(())
+}
+
+fn wrk(url: &str, script: &Path, connections: u32) -> Result<Measured, String> {
+    let mut command = Command::new("wrk");
+    command
+        .args(["-t1", "--latency", &format!("-c{connections}"), &format!("-d{SECONDS}s"), "-s"])
+        .arg(script)
+        .arg(url);
+    let text = output("wrk", &mut command)?;
+    let number = |name: &str| {
+        let line = text.lines().find(|line| line.trim_start().starts_with(name))?;
+        line.split_whitespace().last().map(str::to_owned)
+    };
+    let ms = |name: &str| number(name).map_or(0.0, |value| milliseconds(&value));
+    let failed = text
+        .lines()
+        .find(|line| line.contains("Non-2xx"))
+        .and_then(|line| line.split_whitespace().last()?.parse().ok());
+    Ok(Measured {
+        requests_per_second: number("Requests/sec:").and_then(|value| value.parse().ok()).unwrap_or(0.0),
+        p50_ms: ms("50%"),
+        p99_ms: ms("99%"),
+        failed: failed.unwrap_or(0),
+    })
+}
+
+fn milliseconds(text: &str) -> f64 {
+    let units = [("us", 0.001), ("ms", 1.0), ("s", 1000.0)];
+    units
+        .iter()
+        .find_map(|(unit, scale)| text.strip_suffix(unit)?.parse::<f64>().ok().map(|value| value * scale))
+        .unwrap_or(0.0)
+}
+
+async fn lag(gateway: &testkit::Gateway) -> String {
+    let started = Instant::now();
+    let page = testkit::ask("GET", &format!("{}/metrics", gateway.url), "", "").await;
+    let text = String::from_utf8_lossy(&page.body).into_owned();
+    let value = |name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    let behind = value("hansard_index_lag_leaves ");
+    let sync = value("hansard_journal_sync_seconds ") * 1000.0;
+    while started.elapsed() < Duration::from_secs(120) {
+        let page = testkit::ask("GET", &format!("{}/metrics", gateway.url), "", "").await;
+        if String::from_utf8_lossy(&page.body).contains("hansard_index_lag_leaves 0\n") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    format!(
+        "- last sync of the journal's leaves: {sync:.2} ms\n- index lag when the load stopped: {behind:.0} leaves, caught up after {:.1} s",
+        started.elapsed().as_secs_f64()
+    )
+}
+
+fn fdatasync_p50(folder: &Path) -> Result<f64, String> {
+    use std::io::Write;
+    let path = folder.join("fdatasync");
+    let mut file = fs::File::create(&path).map_err(|error| error.to_string())?;
+    let mut times: Vec<f64> = Vec::new();
+    for _ in 0..200 {
+        let started = Instant::now();
+        file.write_all(&[7; 4096]).and_then(|()| file.sync_data()).map_err(|error| error.to_string())?;
+        times.push(started.elapsed().as_secs_f64() * 1000.0);
+    }
+    let _ = fs::remove_file(path);
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+/// A `QueryResponse` with so many rows; the same bytes every time.
+fn answer(rows: usize) -> String {
+    let fields: Vec<String> = [
+        "id:INTEGER",
+        "name:STRING",
+        "email:STRING",
+        "phone:STRING",
+        "city:STRING",
+        "amount:FLOAT",
+        "created:TIMESTAMP",
+        "note:STRING",
+    ]
+    .iter()
+    .filter_map(|field| field.split_once(':'))
+    .map(|(name, kind)| format!(r#"{{"name":"{name}","type":"{kind}","mode":"NULLABLE"}}"#))
+    .collect();
+    let cities = ["Paris", "Zürich", "San José", "東京", "Lagos"];
+    let row = |n: usize| {
+        let cell = |text: String| format!(r#"{{"v":"{text}"}}"#);
+        let note = if n.is_multiple_of(7) {
+            r#"{"v":null}"#.to_owned()
+        } else {
+            cell(format!(r#"note \"{}\" \\ with escapes\n"#, n * 7919 % 1_000_000))
+        };
+        let cells = [
+            cell(n.to_string()),
+            cell(format!("customer number {}", n * 31 % 977)),
+            cell(format!("customer{n}@example.com")),
+            cell(format!("+1-415-555-{:04}", n * 37 % 10_000)),
+            cell(cities[n % 5].to_owned()),
+            cell(format!("{}.{:06}", n % 1000, n * 7 % 1_000_000)),
+            cell(format!("{}.0", 1_700_000_000 + n)),
+            note,
+        ];
+        format!(r#"{{"f":[{}]}}"#, cells.join(","))
+    };
+    let all: Vec<String> = (0..rows).map(row).collect();
+    format!(
+        r#"{{"kind":"bigquery#queryResponse","schema":{{"fields":[{}]}},"jobReference":{{"projectId":"p","jobId":"job_1","location":"US"}},"totalRows":"{rows}","rows":[{}],"totalBytesProcessed":"123456","jobComplete":true,"cacheHit":false,"queryId":"q"}}"#,
+        fields.join(","),
+        all.join(",")
+    )
+}
+
+fn nginx(folder: &Path, name: &str, conf: &str) -> Result<Nginx, String> {
+    let path = folder.join(format!("{name}.conf"));
+    fs::write(&path, conf).map_err(|error| error.to_string())?;
+    let child = Command::new(if tools::on_path("nginx") { "nginx" } else { "/usr/sbin/nginx" })
+        .arg("-p")
+        .arg(folder)
+        .arg("-c")
+        .arg(&path)
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("nginx: {error}"))?;
+    std::thread::sleep(Duration::from_millis(300));
+    Ok(Nginx(child))
+}
+
+fn upstream_conf(port: u16) -> String {
+    format!(
+        "worker_processes 1; daemon off; pid upstream.pid; error_log upstream.err warn;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 100000000; sendfile on; tcp_nopush on; open_file_cache max=100;
+  types {{ }} default_type \"application/json; charset=UTF-8\";
+  server {{
+    listen 127.0.0.1:{port} backlog=4096; client_body_buffer_size 1m; client_max_body_size 64m; root data;
+    error_page 405 =200 $uri;
+    location = /bigquery/v2/projects/p/queries {{ rewrite ^ /small.json last; }}
+    location ~ ^/bigquery/v2/projects/p/queries/ {{ rewrite ^ /page.json last; }}
+  }}
+}}
+"
+    )
+}
+
+fn proxy_conf(port: u16, upstream: u16) -> String {
+    format!(
+        "worker_processes 1; daemon off; pid proxy.pid; error_log proxy.err warn;
+events {{ worker_connections 4096; }}
+http {{
+  log_format audit '$time_iso8601 $remote_addr \"$request\" $status $request_body';
+  access_log proxy.access.log audit buffer=64k; keepalive_requests 100000000;
+  upstream up {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096; client_body_buffer_size 1m; client_max_body_size 64m;
+    location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_buffers 64 64k; proxy_max_temp_file_size 0; }}
+  }}
+}}
+"
+    )
+}
+
+const SMALL: &str = r#"
+local n = 0
+function request()
+  n = n + 1
+  local sql = "SELECT id, name, email FROM `p.crm.customers` WHERE city = 'Paris' AND amount > " .. n .. " ORDER BY created DESC LIMIT 20"
+  local body = '{"query":"' .. sql .. '","useLegacySql":false,"maxResults":1000,"requestId":"' .. n .. '-' .. math.random(1e9) .. '"}'
+  return wrk.format("POST", "/bigquery/v2/projects/p/queries?prettyPrint=false", nil, body)
+end
+"#;
+
+const PAGE: &str = r#"
+function request()
+  return wrk.format("GET", "/bigquery/v2/projects/p/queries/job_1?location=US&maxResults=100000&prettyPrint=false")
+end
+"#;
+
+fn script(folder: &Path, name: &str, token: &str, body: &str) -> Result<PathBuf, String> {
+    let path = folder.join(name);
+    let head = format!(
+        "wrk.headers[\"Authorization\"] = \"Bearer {token}\"\nwrk.headers[\"Content-Type\"] = \"application/json\"\n"
+    );
+    fs::write(&path, head + body).map_err(|error| error.to_string())?;
+    Ok(path)
+}

@@ -1,0 +1,143 @@
+//! `cargo xtask soak [KILLS]`: kills under load, again and again; whatever was answered must be in the record, whole.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use testkit::{Scripted, ScriptedReply, World};
+
+use crate::{Step, cargo, output, root, step};
+
+const KILLS: u32 = 200;
+const CLIENTS: usize = 8;
+
+/// What was answered: the record's id, and the hash of the body.
+type Answered = Arc<Mutex<BTreeMap<String, String>>>;
+
+pub(crate) fn run() -> Step {
+    step("release build", cargo().args(["build", "--release", "--locked", "--package", "hansard"]))?;
+    let kills = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let report = runtime.block_on(soak(kills))?;
+    let commit =
+        output("git", Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root()))?;
+    let date = output("date", Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
+    let text = format!(
+        "# Soak\n\nMade by `cargo xtask soak` at commit {} on {}.\n\n{report}",
+        commit.trim(),
+        date.trim()
+    );
+    println!("{text}");
+    std::fs::write(root().join("docs/soak.md"), text).map_err(|error| error.to_string())
+}
+
+async fn soak(kills: u32) -> Result<String, String> {
+    let row = format!(r#"{{"f":[{{"v":"{}"}}]}}"#, "x".repeat(500));
+    let long = format!(r#"{{"jobComplete":true,"rows":[{}],"totalRows":"6000"}}"#, vec![row; 6000].join(","));
+    let short = r#"{"jobComplete":true,"rows":[{"f":[{"v":"1"}]}],"totalRows":"1"}"#;
+    let script = move |line: &str, _: &_| {
+        ScriptedReply::json(if line.contains("long") { long.clone() } else { short.to_owned() })
+    };
+    let upstream = Scripted::start(Arc::new(script)).await;
+    let binary = root().join("target/release/hansard");
+    let world = World::new(binary.to_str().unwrap_or_default(), &upstream.url, "").await;
+    let answered: Answered = Arc::default();
+    let started = Instant::now();
+    let mut recovery = Duration::ZERO;
+    for round in 0..kills {
+        let starting = Instant::now();
+        let gateway = world.gateway();
+        recovery = recovery.max(starting.elapsed());
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                tokio::spawn(client_loop(
+                    gateway.url.clone(),
+                    world.issuer.token("soak@example.com", &["data"]),
+                    client,
+                    answered.clone(),
+                ))
+            })
+            .collect();
+        // Spread over the first second, without two rounds alike.
+        tokio::time::sleep(Duration::from_millis(80 + u64::from(round * 7919 % 900))).await;
+        gateway.kill();
+        clients.iter().for_each(tokio::task::JoinHandle::abort);
+        if round % 20 == 19 {
+            println!("  {} kills, {} answers", round + 1, answered.lock().map(|all| all.len()).unwrap_or(0));
+        }
+    }
+    check(&world, &answered, kills, started.elapsed(), recovery)
+}
+
+async fn client_loop(url: String, token: String, client: usize, answered: Answered) {
+    loop {
+        let path = if client == 0 { "/queries/long" } else { "/queries" };
+        let (method, body) = if client == 0 { ("GET", "") } else { ("POST", r#"{"query":"SELECT 1"}"#) };
+        let request =
+            http::Request::builder().method(method).uri(format!("{url}/bigquery/v2/projects/p{path}"));
+        let request = request.header("authorization", format!("Bearer {token}")).body(body.into());
+        let Some(answer) = testkit::try_send(request.expect("a request")).await else { return };
+        if answer.whole && answer.status == 200 {
+            let hash = format!("{}", testkit::sha256(&answer.body));
+            if let Ok(mut all) = answered.lock() {
+                all.insert(answer.record(), hash);
+            }
+        }
+    }
+}
+
+fn check(
+    world: &World,
+    answered: &Answered,
+    kills: u32,
+    took: Duration,
+    recovery: Duration,
+) -> Result<String, String> {
+    let binary = root().join("target/release/hansard");
+    let hansard = |args: &[&str]| testkit::run(Command::new(&binary).args(args).current_dir(&world.folder));
+    let records = hansard(&[
+        "query",
+        "SELECT id, outcome, json_extract(record, '$.result.sha256') AS hash FROM records WHERE kind = 'exchange'",
+        "--format",
+        "json",
+    ]);
+    let by_id: BTreeMap<String, (String, String)> = records
+        .objects()
+        .iter()
+        .map(|row| {
+            let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+            (text("id"), (text("outcome"), text("hash")))
+        })
+        .collect();
+    let answered = answered.lock().map_err(|error| error.to_string())?;
+    let missing = answered.keys().filter(|id| !by_id.contains_key(*id)).count();
+    let other = answered
+        .iter()
+        .filter(|(id, hash)| by_id.get(*id).is_some_and(|(_, recorded)| recorded != *hash))
+        .count();
+    let interrupted = by_id.values().filter(|(outcome, _)| outcome == "interrupted").count();
+    let verified = hansard(&["verify"]);
+    let mut report = String::new();
+    let _ = writeln!(
+        report,
+        "- {kills} kills (SIGKILL) under load of {CLIENTS} clients, in {:.0} s",
+        took.as_secs_f64()
+    );
+    let _ = writeln!(
+        report,
+        "- {} answers reached a client whole: {missing} unrecorded, {other} recorded with another hash",
+        answered.len()
+    );
+    let _ = writeln!(
+        report,
+        "- {} records, {interrupted} of them closed as interrupted at the next start",
+        by_id.len()
+    );
+    let _ = writeln!(report, "- slowest start after a kill: {:.1} s", recovery.as_secs_f64());
+    let _ = writeln!(report, "- {}", verified.stdout.trim());
+    if missing + other > 0 || verified.code != 0 {
+        return Err(format!("the soak failed:\n{report}"));
+    }
+    Ok(report)
+}

@@ -1,0 +1,34 @@
+//! `cargo xtask test`: all checks, then all tests.
+
+use std::process::Command;
+
+use crate::{Step, cargo, docs, step, tidy, tools};
+
+/// The version of cargo-deny that the checks were written for.
+const DENY: &str = "0.20";
+
+pub(crate) fn run() -> Step {
+    tools::install()?;
+    step("format", cargo().args(["fmt", "--all", "--check"]))?;
+    step(
+        "clippy",
+        cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+    )?;
+    tidy::run()?;
+    step("build", cargo().args(["build", "--workspace", "--locked"]))?;
+    docs::run(true)?;
+    deny()?;
+    step("tests", cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))
+}
+
+/// Licences, sources and duplicate crates. Advisories need a database that is not in a registry: `cargo deny
+/// check advisories` is for machines that reach it.
+fn deny() -> Step {
+    if !tools::on_path("cargo-deny") {
+        let mut install = cargo();
+        install.args(["install", "cargo-deny", "--locked", "--version", DENY]);
+        step("installing cargo-deny", &mut install)?;
+    }
+    let mut deny: Command = cargo();
+    step("cargo deny", deny.args(["deny", "--log-level", "error", "check", "bans", "licenses", "sources"]))
+}
