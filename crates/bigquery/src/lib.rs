@@ -13,6 +13,8 @@ mod uploads;
 mod discovery;
 mod json;
 pub mod rows;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 
 pub use methods::{Effect, METHODS, Method, Shape, named};
 pub use refuse::{error_body, token_error};
