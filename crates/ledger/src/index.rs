@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::frame::Frames;
-use crate::join;
+use crate::join::{self, At};
 use crate::layout::Layout;
 use crate::recorder::{self, LedgerError};
 use crate::sealing::{Sealer, leaf_hash};
@@ -22,6 +22,8 @@ use crate::writer::{Head, LogEnd};
 pub const INDEX_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Another number here, and the index is rebuilt.
 const VERSION: &str = "1";
+/// New leaves are gathered for so long before they are read.
+const GATHER: Duration = Duration::from_millis(20);
 /// Leaves in one transaction.
 const BATCH_LEAVES: usize = 2000;
 /// Longer texts are searched by reading them; the rest by trigram.
@@ -167,6 +169,10 @@ impl Index {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime of one thread");
         loop {
             let more = runtime.block_on(durable.changed()).is_ok();
+            // One transaction for many leaves: readers wait for it, writers never do.
+            if more {
+                std::thread::sleep(GATHER);
+            }
             let limit = *durable.borrow_and_update();
             if let Err(error) = self.catch_up(limit) {
                 tracing::error!(%error, "the index can't follow the journal");
@@ -260,22 +266,17 @@ impl Index {
         })
         .map_err(sql)?;
         let n = leaf.n;
-        match leaf.body.clone() {
-            LeafBody::Intent(intent) => take_intent(db, &leaf, &intent)?,
+        let at = At { n, session: leaf.session, leaf_seq: leaf.leaf_seq, prev: leaf.prev, at: leaf.at, hash };
+        match leaf.body {
+            LeafBody::Intent(intent) => take_intent(db, &at, &intent)?,
             LeafBody::Window(window) => take_window(db, &window)?,
-            LeafBody::Outcome(outcome) => self.take_outcome(db, &leaf, hash, *outcome)?,
-            LeafBody::Event(event) => self.take_event(db, &leaf, hash, *event)?,
+            LeafBody::Outcome(outcome) => self.take_outcome(db, &at, *outcome)?,
+            LeafBody::Event(event) => self.take_event(db, &at, *event)?,
         }
         Ok(n + 1)
     }
 
-    fn take_outcome(
-        &self,
-        db: &Transaction<'_>,
-        leaf: &Leaf,
-        hash: Digest,
-        outcome: OutcomeLeaf,
-    ) -> Result<(), LedgerError> {
+    fn take_outcome(&self, db: &Transaction<'_>, leaf: &At, outcome: OutcomeLeaf) -> Result<(), LedgerError> {
         let id = outcome.id.to_string();
         let intent: Option<String> = db
             .query_row("SELECT intent FROM t_open WHERE id = ?1", [&id], |row| row.get(0))
@@ -291,25 +292,19 @@ impl Index {
             outcome_text: outcome.text.clone(),
             last: outcome.blob.clone(),
         };
-        let record = join::exchange(leaf.session, intent, leaf, hash, outcome);
+        let record = join::exchange(intent, leaf, outcome);
         self.insert(db, leaf, &record, &blobs)
     }
 
-    fn take_event(
-        &self,
-        db: &Transaction<'_>,
-        leaf: &Leaf,
-        hash: Digest,
-        event: Event,
-    ) -> Result<(), LedgerError> {
-        let record = join::event(leaf, hash, event);
+    fn take_event(&self, db: &Transaction<'_>, leaf: &At, event: Event) -> Result<(), LedgerError> {
+        let record = join::event(leaf, event);
         self.insert(db, leaf, &record, &Blobs::default())
     }
 
     fn insert(
         &self,
         db: &Transaction<'_>,
-        leaf: &Leaf,
+        leaf: &At,
         record: &Record,
         blobs: &Blobs,
     ) -> Result<(), LedgerError> {
@@ -318,7 +313,7 @@ impl Index {
         self.insert_text(db, leaf, blobs)
     }
 
-    fn insert_text(&self, db: &Transaction<'_>, leaf: &Leaf, blobs: &Blobs) -> Result<(), LedgerError> {
+    fn insert_text(&self, db: &Transaction<'_>, leaf: &At, blobs: &Blobs) -> Result<(), LedgerError> {
         let open = |blob: &Option<record::BlobRef>| -> Result<Option<StatementText>, LedgerError> {
             let Some(blob) = blob else { return Ok(None) };
             match self.sealer.open(leaf.session, blob) {
@@ -435,7 +430,7 @@ fn prepare(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn take_intent(db: &Transaction<'_>, leaf: &Leaf, intent: &Intent) -> Result<(), LedgerError> {
+fn take_intent(db: &Transaction<'_>, leaf: &At, intent: &Intent) -> Result<(), LedgerError> {
     let text = serde_json::to_string(intent).expect("an intent is JSON");
     db.prepare_cached("INSERT OR REPLACE INTO t_open (id, session, n, intent) VALUES (?1, ?2, ?3, ?4)")
         .and_then(|mut query| {

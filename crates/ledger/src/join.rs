@@ -1,20 +1,24 @@
 //! Leaves into records: what the intent said and what the outcome taught.
 
 use record::{
-    Decision, Digest, Effect, Event, Integrity, Intent, Job, Leaf, OutcomeLeaf, Record, RequestFacts,
-    ResultFacts, SessionId, Statement, Target, Task, Times,
+    Decision, Digest, Effect, Event, Integrity, Intent, Job, OutcomeLeaf, Record, RequestFacts,
+    ResultFacts, SessionId, Statement, Target, Task, Times, Timestamp,
 };
+
+/// Where a leaf stands, without what it says.
+pub(crate) struct At {
+    pub(crate) n: u64,
+    pub(crate) session: SessionId,
+    pub(crate) leaf_seq: u64,
+    pub(crate) prev: Option<Digest>,
+    pub(crate) at: Timestamp,
+    pub(crate) hash: Digest,
+}
 
 const VERSION: &str = "hansard.record/1";
 
 /// The record that an intent and its outcome make. Texts and rows lie in blobs and are filled in when read.
-pub(crate) fn exchange(
-    session: SessionId,
-    intent: Intent,
-    closing: &Leaf,
-    hash: Digest,
-    outcome: OutcomeLeaf,
-) -> Record {
+pub(crate) fn exchange(intent: Intent, closing: &At, outcome: OutcomeLeaf) -> Record {
     let mut request = intent.request;
     if let Some(uploaded) = outcome.uploaded {
         request.bytes = request.bytes.max(uploaded.bytes);
@@ -27,7 +31,7 @@ pub(crate) fn exchange(
     Record {
         v: VERSION.to_owned(),
         id: intent.id,
-        session,
+        session: closing.session,
         seq: intent.seq,
         kind: intent.kind,
         time: Times {
@@ -47,14 +51,14 @@ pub(crate) fn exchange(
         decision: intent.decision,
         outcome: outcome.outcome,
         status: outcome.status,
-        integrity: integrity(closing, hash),
+        integrity: integrity(closing),
         caused_by: intent.caused_by,
         event: None,
     }
 }
 
 /// The record that one leaf makes.
-pub(crate) fn event(leaf: &Leaf, hash: Digest, event: Event) -> Record {
+pub(crate) fn event(leaf: &At, event: Event) -> Record {
     Record {
         v: VERSION.to_owned(),
         id: event.id,
@@ -73,7 +77,7 @@ pub(crate) fn event(leaf: &Leaf, hash: Digest, event: Event) -> Record {
         decision: Decision { effect: effect_of(event.outcome), ..Decision::default() },
         outcome: event.outcome,
         status: event.status,
-        integrity: integrity(leaf, hash),
+        integrity: integrity(leaf),
         caused_by: None,
         event: Some(event.event),
     }
@@ -83,8 +87,8 @@ fn effect_of(outcome: record::Outcome) -> Effect {
     if outcome == record::Outcome::Refused { Effect::Deny } else { Effect::Allow }
 }
 
-fn integrity(leaf: &Leaf, hash: Digest) -> Integrity {
-    Integrity { leaf_seq: leaf.leaf_seq, leaf: Some(hash), prev: leaf.prev }
+fn integrity(leaf: &At) -> Integrity {
+    Integrity { leaf_seq: leaf.leaf_seq, leaf: Some(leaf.hash), prev: leaf.prev }
 }
 
 fn learnt_statement(mut asked: Statement, learnt: Statement) -> Statement {

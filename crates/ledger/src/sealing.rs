@@ -6,6 +6,7 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use record::{BlobClass, BlobRef, Digest, SessionId, Timestamp};
 use registry::{DataKey, Vault, random_bytes};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::sync::atomic::AtomicBool;
@@ -73,9 +74,7 @@ impl Sealer {
         let salt = random_bytes::<SALT_BYTES>();
         let mut clear = Vec::with_capacity(SALT_BYTES + payload.len() / 2);
         clear.extend_from_slice(&salt);
-        clear.extend_from_slice(
-            &zstd::bulk::compress(payload, ZSTD_LEVEL).expect("compressing into memory does not fail"),
-        );
+        compress(payload, &mut clear);
         let mut framed = session.0.as_bytes().to_vec();
         framed.extend_from_slice(&key.key.seal(&context(class, session), &clear));
         Sealed { class, day, commit: commit(&salt, payload), payload: framed, key }
@@ -122,6 +121,11 @@ impl Sealer {
         day: &str,
         sealed: &[u8],
     ) -> Result<Vec<u8>, LedgerError> {
+        if let Some(key) = self.key_in_use(class, session, day)
+            && let Ok(clear) = key.key.open(&context(class, session), sealed)
+        {
+            return Ok(clear);
+        }
         let wrapped_keys = self.wrapped_keys(class, session, day)?;
         for wrapped in &wrapped_keys {
             let key = self.vault.data_key(&context(class, session), wrapped).map_err(LedgerError::Sealed)?;
@@ -133,6 +137,12 @@ impl Sealer {
             true => Err(LedgerError::Expired),
             false => Err(LedgerError::Damaged(self.layout.keys(class, day).display().to_string())),
         }
+    }
+
+    /// The key that this process seals with, if it is of that day.
+    fn key_in_use(&self, class: BlobClass, session: SessionId, day: &str) -> Option<Arc<SessionKey>> {
+        let cache = self.keys.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        (cache.day == day).then(|| cache.keys.get(&(class, session)).cloned()).flatten()
     }
 
     /// The session's keys of a day, from the day's file; the files read last are kept parsed.
@@ -161,6 +171,16 @@ impl Sealer {
         }
         Ok(files[&name].keys.get(session.0.as_bytes().as_slice()).cloned().unwrap_or_default())
     }
+}
+
+/// Appends the compressed payload. A compressor's tables are large, so each thread keeps its own.
+fn compress(payload: &[u8], out: &mut Vec<u8>) {
+    thread_local! {
+        static COMPRESSOR: RefCell<zstd::bulk::Compressor<'static>> =
+            RefCell::new(zstd::bulk::Compressor::new(ZSTD_LEVEL).expect("the level is a valid one"));
+    }
+    let packed = COMPRESSOR.with_borrow_mut(|compressor| compressor.compress(payload));
+    out.extend_from_slice(&packed.expect("compressing into memory does not fail"));
 }
 
 fn read_frame(path: &std::path::Path, blob: &BlobRef) -> std::io::Result<Vec<u8>> {
