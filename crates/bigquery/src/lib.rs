@@ -63,6 +63,10 @@ impl Upstream for BigQuery {
         route.project()
     }
 
+    fn serves_any(&self, route: &route::Route) -> bool {
+        route.kind == route::RouteKind::Discovery
+    }
+
     fn inspect(&self, route: &route::Route, read: &[u8]) -> Inspect {
         understand::inspect(route, read)
     }

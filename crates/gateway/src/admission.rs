@@ -160,15 +160,17 @@ impl<U: Upstream> Gateway<U> {
     ) -> Result<(), Refusal> {
         let route = self.upstream.route(request)?;
         known.project = self.upstream.project(&route).unwrap_or_default().to_owned();
-        let connection = self.resolve(who, self.upstream.project(&route))?;
-        known.connection = Some(connection);
+        let connection = self.resolve(who, self.upstream.project(&route), self.upstream.serves_any(&route));
+        known.connection = connection.as_ref().ok().copied();
+        // What is refused is read and understood too: the record says what was tried.
         request.body.inspect(|read| self.upstream.inspect(&route, read)).await.map_err(body_refusal)?;
-        let label_jobs = self.registry.connections[connection].label_jobs;
+        let label_jobs = known.connection.is_some_and(|at| self.registry.connections[at].label_jobs);
         let marks = Marks { record, session, label_jobs };
-        let action = self.upstream.understand(route, request, &marks)?;
-        known.method = action.method.clone();
-        known.action = Some(action);
-        Ok(())
+        let understood = self.upstream.understand(route, request, &marks).map(|action| {
+            known.method = action.method.clone();
+            known.action = Some(action);
+        });
+        connection.and(understood)
     }
 
     /// Who counts as an agent. An expression that can't be evaluated makes one: the kind only makes stricter.
@@ -182,7 +184,7 @@ impl<U: Upstream> Gateway<U> {
     }
 
     /// The credential's connection, else the one allowed connection that the project means.
-    fn resolve(&self, who: &Identified, project: Option<&str>) -> Result<usize, Refusal> {
+    fn resolve(&self, who: &Identified, project: Option<&str>, any: bool) -> Result<usize, Refusal> {
         let connections = &self.registry.connections;
         if let Some(name) = &who.connection {
             let found = connections.iter().position(|connection| connection.name.as_str() == name);
@@ -201,9 +203,9 @@ impl<U: Upstream> Gateway<U> {
         let fitting: Vec<usize> = allowed.iter().copied().filter(fits).collect();
         match (fitting.as_slice(), project) {
             ([only], _) => Ok(*only),
-            ([first, ..], Some(project)) => {
+            ([first, ..], None) if any => Ok(*first),
+            ([_, ..], Some(project)) => {
                 let names: Vec<_> = fitting.iter().map(|at| connections[*at].name.as_str()).collect();
-                let _ = first;
                 Err(Refusal::new(
                     Reason::UnknownConnection,
                     format!(
@@ -255,7 +257,8 @@ impl<U: Upstream> Gateway<U> {
                 Job::default(),
                 String::new(),
                 BTreeMap::new(),
-                StatementText::default(),
+                // Not understood: the body stands as it came.
+                StatementText { body: body_as_it_came(request), ..StatementText::default() },
             ),
         };
         let connection = known.connection.map(|at| &self.registry.connections[at]);
@@ -288,6 +291,12 @@ impl<U: Upstream> Gateway<U> {
             caused_by: None,
         }
     }
+}
+
+/// What was inspected of a body that was not understood; never data that is uploaded.
+fn body_as_it_came(request: &Request) -> Vec<u8> {
+    let is_upload = header(request, "content-type").starts_with("multipart/");
+    if is_upload { Vec::new() } else { request.body.read().to_vec() }
 }
 
 fn body_refusal(error: BodyError) -> Refusal {

@@ -23,6 +23,9 @@ pub trait Upstream: Send + Sync + 'static {
     /// The billing project that the route names.
     fn project<'a>(&self, route: &'a Self::Route) -> Option<&'a str>;
 
+    /// Whether any connection serves the route alike.
+    fn serves_any(&self, route: &Self::Route) -> bool;
+
     /// Whether more of the body must be read before it can be understood.
     fn inspect(&self, route: &Self::Route, read: &[u8]) -> Inspect;
 

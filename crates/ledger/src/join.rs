@@ -1,8 +1,8 @@
 //! Leaves into records: what the intent said and what the outcome taught.
 
 use record::{
-    Decision, Digest, Effect, Event, Integrity, Intent, Job, OutcomeLeaf, Record, RequestFacts,
-    ResultFacts, SessionId, Statement, Target, Task, Times, Timestamp,
+    Decision, Digest, Effect, Event, Integrity, Intent, Job, OutcomeLeaf, Record, RequestFacts, ResultFacts,
+    SessionId, Statement, Target, Task, Times, Timestamp,
 };
 
 /// Where a leaf stands, without what it says.

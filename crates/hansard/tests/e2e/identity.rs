@@ -93,10 +93,9 @@ fn tokens_of_the_provider_are_checked_in_every_claim() {
         assert_eq!(send(two.body(Bytes::new()).unwrap()).await.status, 401);
         let stranger = issuer.token("bob@example.com", &["finance"]);
         let denied = query(&gateway, &stranger).await;
-        assert_eq!(
-            (denied.status, record_of(&gateway, &denied)["decision"]["effect"].clone()),
-            (404, json!("deny"))
-        );
+        let record = record_of(&gateway, &denied);
+        assert_eq!((denied.status, &record["decision"]["effect"]), (404, &json!("deny")));
+        assert_eq!(record["statement"]["sql"], "SELECT 1", "what a denied principal tried is recorded");
     });
 }
 

@@ -360,7 +360,9 @@ fn what_is_no_method_is_refused_and_recorded_and_not_forwarded() {
             );
         }
         for body in [r#"{"query":"SELECT 1","query":"DROP TABLE t"}"#, r#"{"query":"#, r#"{"query":1}"#] {
-            assert_eq!(ask("POST", &queries(&gateway.url), &token, body).await.status, 400, "{body}");
+            let answer = ask("POST", &queries(&gateway.url), &token, body).await;
+            assert_eq!(answer.status, 400, "{body}");
+            assert_eq!(record_of(&gateway, &answer)["request"]["body"], body);
         }
         let reference =
             r#"{"jobReference":{"projectId":"elsewhere"},"configuration":{"query":{"query":"SELECT 1"}}}"#;
