@@ -2,13 +2,13 @@
 
 use std::process::Command;
 
-use crate::{Step, cargo, docs, step, tidy, tools};
+use crate::{Step, cargo, docs, root, step, tidy, tools};
 
 /// The version of cargo-deny that the checks were written for.
 const DENY: &str = "0.20";
 
 pub(crate) fn run() -> Step {
-    tools::install()?;
+    let tools = tools::install()?;
     step("format", cargo().args(["fmt", "--all", "--check"]))?;
     step(
         "clippy",
@@ -17,6 +17,8 @@ pub(crate) fn run() -> Step {
     tidy::run()?;
     step("build", cargo().args(["build", "--workspace", "--locked"]))?;
     docs::run(true)?;
+    let mut compose = Command::new(tools.join("clients/bin/python"));
+    step("compose file", compose.args(["tests/compose.py", "deploy/compose.yaml"]).current_dir(root()))?;
     deny()?;
     step("tests", cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))
 }

@@ -13,7 +13,9 @@ pub(crate) fn install() -> Result<PathBuf, String> {
     fs::create_dir_all(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
     programs()?;
     let clients = root().join("tests/clients");
-    venv(&cache, "clients", &clients.join("python/requirements.txt"))?;
+    let python_clients = clients.join("python");
+    venv(&cache, "clients", &python_clients.join("requirements.txt"))?;
+    compose_schema(&cache, &python_clients.join("compose-requirements.txt"))?;
     if venv(&cache, "emulator", &clients.join("python/emulator-requirements.txt"))? {
         let home = cache.join("emulator-home");
         fs::create_dir_all(&home).map_err(|error| error.to_string())?;
@@ -75,6 +77,20 @@ fn venv(cache: &Path, name: &str, requirements: &Path) -> Result<bool, String> {
     step(&format!("pip install for '{name}'"), &mut pip)?;
     mark(&folder, requirements)?;
     Ok(true)
+}
+
+/// The Compose schema comes in an old package whose dependencies nobody needs.
+fn compose_schema(cache: &Path, requirements: &Path) -> Step {
+    let folder = cache.join("clients");
+    let mark = folder.join("compose-made-from");
+    let wanted = fs::read(requirements).map_err(|error| format!("{}: {error}", requirements.display()))?;
+    if fs::read(&mark).is_ok_and(|made| made == wanted) {
+        return Ok(());
+    }
+    let mut pip = Command::new(folder.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r"]).arg(requirements);
+    step("pip install of the Compose schema", &mut pip)?;
+    fs::write(mark, wanted).map_err(|error| error.to_string())
 }
 
 /// Node's modules by a lock file.
