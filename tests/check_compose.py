@@ -1,6 +1,6 @@
 """Checks deploy/compose.yaml against the Compose schema.
 
-    compose.py COMPOSE_FILE
+    check_compose.py COMPOSE_FILE
 """
 
 import importlib.util
