@@ -18,7 +18,10 @@ pub(crate) fn run() -> Step {
     step("build", cargo().args(["build", "--workspace", "--locked"]))?;
     docs::run(true)?;
     let mut compose = Command::new(tools.join("clients/bin/python"));
-    step("compose file", compose.args(["tests/check_compose.py", "deploy/compose.yaml"]).current_dir(root()))?;
+    step(
+        "compose file",
+        compose.args(["tests/check_compose.py", "deploy/compose.yaml"]).current_dir(root()),
+    )?;
     deny()?;
     step("tests", cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))
 }

@@ -88,7 +88,8 @@ fn compose_schema(cache: &Path, requirements: &Path) -> Step {
         return Ok(());
     }
     let mut pip = Command::new(folder.join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r"]).arg(requirements);
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r"])
+        .arg(requirements);
     step("pip install of the Compose schema", &mut pip)?;
     fs::write(mark, wanted).map_err(|error| error.to_string())
 }
