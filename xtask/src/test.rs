@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::{Step, cargo, docs, root, step, tidy, tools};
 
 /// The version of cargo-deny that the checks were written for.
-const DENY: &str = "0.20";
+const DENY: &str = "0.20.2";
 
 pub(crate) fn run() -> Step {
     let tools = tools::install()?;

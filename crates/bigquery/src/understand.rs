@@ -184,6 +184,8 @@ struct Body {
     /// Where its JSON stands.
     json: Option<Range<usize>>,
     decoded: bool,
+    /// A query string that an override moved here.
+    is_form: bool,
 }
 
 impl Body {
@@ -193,13 +195,13 @@ impl Body {
         if is_json {
             let (whole, decoded) = decoded(headers, read)?;
             let json = (!whole.is_empty()).then_some(0..whole.len());
-            return Ok(Self { whole, json, decoded });
+            return Ok(Self { whole, json, decoded, is_form: false });
         }
         let json = route.boundary.as_ref().and_then(|boundary| first_part(read, boundary));
         if route.boundary.is_some() && json.is_none() {
             return Err(invalid("The multipart upload has no whole first part."));
         }
-        Ok(Self { whole: read.clone(), json, decoded: false })
+        Ok(Self { whole: read.clone(), json, decoded: false, is_form: route.query_in_body })
     }
 
     fn text(&self) -> Option<&[u8]> {
@@ -208,7 +210,7 @@ impl Body {
 
     /// What the record keeps of it: never data that is uploaded.
     fn recorded(&self) -> &[u8] {
-        self.text().unwrap_or_default()
+        if self.is_form { &self.whole } else { self.text().unwrap_or_default() }
     }
 
     fn asked(&self, method: Option<&'static Method>) -> Result<Asked, Refusal> {
@@ -226,8 +228,12 @@ impl Body {
             .map_err(|error| invalid(format!("The request's body does not fit BigQuery's schema: {error}.")))
     }
 
-    /// The body to send if nothing is spliced in: only a decoded one differs from what came.
+    /// The body to send if nothing is spliced in: only a decoded one differs from what came, and a form went
+    /// back into the query string.
     fn replacement(&self) -> Option<Bytes> {
+        if self.is_form {
+            return Some(Bytes::new());
+        }
         self.decoded.then(|| self.whole.clone())
     }
 }

@@ -56,9 +56,12 @@ impl Strangers {
         }
         let told_apart =
             second.by_address.len() < STRANGER_ADDRESSES_MAX || second.by_address.contains_key(&ip);
-        let seen = if told_apart { second.by_address.entry(ip).or_default() } else { &mut u64::MAX.clone() };
-        *seen = seen.saturating_add(1);
-        if told_apart && *seen <= STRANGERS_IN_FULL {
+        let in_full = told_apart && {
+            let seen = second.by_address.entry(ip).or_default();
+            *seen += 1;
+            *seen <= STRANGERS_IN_FULL
+        };
+        if in_full {
             return self.ledger.event_unwaited(EventDraft {
                 id: None,
                 session: self.ledger.node_session(),

@@ -100,7 +100,8 @@ pub(crate) async fn start(settings: Settings) -> Result<Running, Failure> {
 impl Running {
     /// Serves until `stop` resolves, then drains and closes everything.
     pub(crate) async fn until(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
-        let background = tokio::spawn(background(self.gateway.clone(), self.rooms.api.clone()));
+        let background =
+            tokio::spawn(background(self.gateway.clone(), self.rooms.api.clone(), self.rooms.state.clone()));
         let drained = serve(self.listener, self.routes.clone(), stop).await;
         background.abort();
         self.control.close().await;
@@ -125,7 +126,11 @@ impl Running {
     }
 }
 
-async fn background(gateway: Arc<Gateway<bigquery::BigQuery>>, api: Arc<console::Api>) {
+async fn background(
+    gateway: Arc<Gateway<bigquery::BigQuery>>,
+    api: Arc<console::Api>,
+    state: Arc<state::State>,
+) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     let mut since_retention = RETENTION_EVERY;
     loop {
@@ -134,8 +139,13 @@ async fn background(gateway: Arc<Gateway<bigquery::BigQuery>>, api: Arc<console:
         since_retention += Duration::from_secs(1);
         if since_retention >= RETENTION_EVERY {
             since_retention = Duration::ZERO;
-            let api = api.clone();
-            let run = move || api.ledger.retention_run(&api.retention, ledger::Ledger::gateway_actor());
+            let (api, state) = (api.clone(), state.clone());
+            let run = move || {
+                if let Err(error) = state.expire_uploads(api.clock.now()) {
+                    tracing::error!(%error, "expired uploads can't be forgotten");
+                }
+                api.ledger.retention_run(&api.retention, ledger::Ledger::gateway_actor())
+            };
             if let Ok(Err(error)) = tokio::task::spawn_blocking(run).await {
                 tracing::error!(%error, "retention failed");
             }

@@ -405,3 +405,26 @@ fn the_statement_is_found_in_a_body_of_any_shape() {
         assert_eq!(found.len(), 2, "long statements are searched too");
     });
 }
+
+#[test]
+fn a_long_get_that_was_sent_as_a_post_is_a_get_again() {
+    block_on(async {
+        let (world, upstream) = world(|_, _| ScriptedReply::json(ANSWER), "").await;
+        let gateway = world.gateway();
+        let token = world.issuer.token("alice@example.com", &["data"]);
+        let request = Request::post(format!("{}/j", queries(&gateway.url)))
+            .header("x-http-method-override", "GET")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("authorization", format!("Bearer {token}"));
+        let answer = send(request.body(Bytes::from_static(b"maxResults=5&location=EU")).unwrap()).await;
+        assert_eq!(answer.status, 200);
+        let asked = &upstream.asked()[0];
+        assert_eq!((asked.method().as_str(), asked.body().len()), ("GET", 0));
+        assert!(asked.uri().query().unwrap().contains("maxResults=5&location=EU"));
+        let record = record_of(&gateway, &answer);
+        assert_eq!(
+            (&record["target"]["method"], &record["request"]["body"]),
+            (&json!("jobs.getQueryResults"), &json!("maxResults=5&location=EU"))
+        );
+    });
+}
