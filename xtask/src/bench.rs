@@ -61,14 +61,7 @@ fn programs() -> Step {
         .filter(|(program, _)| !tools::on_path(program) && !Path::new("/usr/sbin").join(program).exists())
         .map(|(_, package)| *package)
         .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    step("apt-get update", Command::new("apt-get").args(["update", "-q"]))?;
-    step(
-        "apt-get install",
-        Command::new("apt-get").args(["install", "-qy", "--no-install-recommends"]).args(missing),
-    )
+    tools::apt_install(&missing)
 }
 
 async fn measure() -> Result<String, String> {

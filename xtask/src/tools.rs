@@ -48,6 +48,11 @@ fn programs() -> Step {
     ];
     let missing: Vec<&str> =
         wanted.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
+    apt_install(&missing)
+}
+
+/// Installs Debian's packages, if there are any to install.
+pub(crate) fn apt_install(missing: &[&str]) -> Step {
     if missing.is_empty() {
         return Ok(());
     }
