@@ -16,6 +16,7 @@ pub mod rows;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 
+pub use json::RowColumns;
 pub use methods::{Effect, METHODS, Method, Shape, named};
 pub use refuse::{error_body, token_error};
 

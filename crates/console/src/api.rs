@@ -98,7 +98,7 @@ pub(crate) fn filter(query: &str) -> Result<Filter, String> {
     let mut members = serde_json::Map::new();
     for (name, value) in pairs(query)? {
         let value = match name.as_str() {
-            "limit" | "after" => {
+            "limit" | "from" => {
                 let number: u64 = value.parse().map_err(|_| format!("{name} '{value}' is no number"))?;
                 number.into()
             }

@@ -42,7 +42,7 @@ pub(crate) fn records(api: Arc<Api>, query: &str) -> ApiReply {
     }
 }
 
-/// Follows the log: every record that closes after `after` (or now), as it closes.
+/// Follows the log: every record that closes from leaf `from` on (or now), as it closes.
 pub(crate) fn tail(api: Arc<Api>, query: &str) -> ApiReply {
     let filter = match filter(query) {
         Ok(filter) => filter,
@@ -50,18 +50,18 @@ pub(crate) fn tail(api: Arc<Api>, query: &str) -> ApiReply {
     };
     let runtime = tokio::runtime::Handle::current();
     lines(move |out| {
-        let mut after = filter.after.unwrap_or_else(|| api.ledger.position().saturating_sub(1));
+        let mut next = filter.from.unwrap_or_else(|| api.ledger.position());
         while out.is_read() {
-            let mut last = after;
-            let wanted = Filter { after: Some(after), ..filter.clone() };
+            let mut seen_next = next;
+            let wanted = Filter { from: Some(next), ..filter.clone() };
             let found = api.ledger.records(&wanted, |n, record| {
-                last = n;
+                seen_next = n + 1;
                 out.object(&record)
             });
             found.map_err(|error| error.to_string())?;
             let seen = api.ledger.position();
             // Records that the filter left out are behind us too.
-            after = last.max(after);
+            next = seen_next;
             runtime.block_on(async {
                 let _ = tokio::time::timeout(std::time::Duration::from_secs(1), api.ledger.wait_beyond(seen))
                     .await;

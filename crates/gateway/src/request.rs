@@ -31,7 +31,10 @@ pub struct ClientAddress {
 }
 
 /// Tells the exchange, which runs on its own, whether the client is still there.
-pub struct Presence(oneshot::Receiver<()>);
+pub struct Presence {
+    watched: oneshot::Receiver<()>,
+    has_left: bool,
+}
 
 /// Held by the client's connection; dropping it says that the client left.
 pub struct Present(#[expect(dead_code, reason = "held for its drop")] oneshot::Sender<()>);
@@ -40,12 +43,15 @@ impl Presence {
     /// Both ends.
     pub fn pair() -> (Present, Self) {
         let (held, watched) = oneshot::channel();
-        (Present(held), Self(watched))
+        (Present(held), Self { watched, has_left: false })
     }
 
-    /// Resolves when the client has left.
+    /// Resolves when the client has left; at once if it left before.
     pub async fn left(&mut self) {
-        let _ = (&mut self.0).await;
+        if !self.has_left {
+            let _ = (&mut self.watched).await;
+            self.has_left = true;
+        }
     }
 }
 

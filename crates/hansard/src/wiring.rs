@@ -171,9 +171,15 @@ impl Settings {
             ))
         })?;
         let vault = self.vault()?;
-        let ledger =
-            Ledger::open(LedgerConfig { layout: layout.clone(), vault: vault.clone(), clock: clock.clone() })
-                .map_err(|error| ledger_failure(&error))?;
+        let ledger = Ledger::open(LedgerConfig {
+            layout: layout.clone(),
+            vault: vault.clone(),
+            clock: clock.clone(),
+            durability: ledger::Durability::Strict,
+            disk_floor: None,
+            packing: Arc::new(bigquery::RowColumns),
+        })
+        .map_err(|error| ledger_failure(&error))?;
         let state = State::open(&layout.state()).map_err(|error| Failure::other_side(error.to_string()))?;
         let state = Arc::new(state);
         let identity = Arc::new(self.identity(&vault, state.clone(), clock.clone())?);

@@ -8,6 +8,7 @@ mod bearer;
 mod oidc;
 mod virtual_keys;
 mod tokens;
+mod checked;
 
 pub use oidc::{OidcConfig, OidcProvider};
 pub use principal_of::{Identified, Identity, IdentityConfig, Stranger};

@@ -116,6 +116,7 @@ impl OidcProvider {
             credential: credential(CredentialKind::Oidc, token_id),
             principal,
             proof: Proof::Verified,
+            key: None,
             connection: None,
             session: None,
             expires: Timestamp::from_secs(expires),

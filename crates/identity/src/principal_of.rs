@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::bearer;
+use crate::checked::Checked;
 use crate::oidc::OidcProvider;
 use crate::tokens::{self, TOKEN_PREFIX};
 use crate::virtual_keys::VirtualKeys;
@@ -31,6 +32,7 @@ pub struct Identity {
     pub(crate) token_key: TokenKey,
     pub(crate) keys: VirtualKeys,
     pub(crate) clock: Arc<dyn Clock>,
+    checked: Checked,
 }
 
 /// A principal, how it was proved, and what its credential is bound to.
@@ -40,6 +42,8 @@ pub struct Identified {
     pub credential: Credential,
     /// How we know the groups and the name: a provider's word is verified, a key's is its issuer's.
     pub proof: Proof,
+    /// The virtual key behind it, whose revocation ends it.
+    pub key: Option<String>,
     /// The only connection that the credential may use.
     pub connection: Option<String>,
     /// The session that the credential carries.
@@ -58,12 +62,23 @@ impl Identity {
             token_key: config.token_key,
             keys: VirtualKeys::load(config.state)?,
             clock: config.clock,
+            checked: Checked::default(),
         })
     }
 
     /// Who sends these headers.
     pub async fn identify(&self, headers: &HeaderMap) -> Result<Identified, Stranger> {
         let token = bearer::token(headers)?;
+        let now = self.clock.now();
+        if let Some(who) = self.checked.find(token, &self.keys, now) {
+            return Ok(who);
+        }
+        let who = self.check(token).await?;
+        self.checked.remember(token, &who, now);
+        Ok(who)
+    }
+
+    async fn check(&self, token: &str) -> Result<Identified, Stranger> {
         if let Some(ours) = token.strip_prefix(TOKEN_PREFIX) {
             return tokens::identify(self, ours);
         }

@@ -122,6 +122,7 @@ pub(crate) fn identify(identity: &Identity, token: &str) -> Result<Identified, S
         principal: claims.principal,
         credential,
         proof: claims.proof,
+        key: claims.key,
         connection: claims.connection,
         session: Some(claims.session),
         session_key: claims.session_key,

@@ -17,7 +17,13 @@ const SELF_SIGNED_SECS_MAX: i64 = 3600;
 /// All issued keys, in memory as in the state.
 pub struct VirtualKeys {
     state: Arc<State>,
-    by_email: RwLock<HashMap<String, Arc<KnownKey>>>,
+    known: RwLock<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_email: HashMap<String, Arc<KnownKey>>,
+    by_id: HashMap<String, Arc<KnownKey>>,
 }
 
 /// A key whose public half is parsed.
@@ -28,9 +34,9 @@ pub(crate) struct KnownKey {
 
 impl VirtualKeys {
     pub(crate) fn load(state: Arc<State>) -> Result<Self, StateError> {
-        let known = state.keys()?.into_iter().filter_map(known).map(|key| (key.key.email.clone(), key));
-        let by_email = RwLock::new(known.collect());
-        Ok(Self { state, by_email })
+        let mut all = Known::default();
+        state.keys()?.into_iter().filter_map(known).for_each(|key| all.insert(key));
+        Ok(Self { state, known: RwLock::new(all) })
     }
 
     /// Adds a key; it is good when this returns. Blocks on the state.
@@ -55,19 +61,24 @@ impl VirtualKeys {
     }
 
     pub(crate) fn by_email(&self, email: &str) -> Option<Arc<KnownKey>> {
-        self.by_email.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(email).cloned()
+        self.known.read().unwrap_or_else(|poisoned| poisoned.into_inner()).by_email.get(email).cloned()
     }
 
     pub(crate) fn by_id(&self, id: &str) -> Option<Arc<KnownKey>> {
-        let by_email = self.by_email.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        by_email.values().find(|key| key.key.id == id).cloned()
+        self.known.read().unwrap_or_else(|poisoned| poisoned.into_inner()).by_id.get(id).cloned()
     }
 
     fn remember(&self, key: VirtualKey) {
         if let Some(key) = known(key) {
-            let mut by_email = self.by_email.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-            by_email.insert(key.key.email.clone(), key);
+            self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(key);
         }
+    }
+}
+
+impl Known {
+    fn insert(&mut self, key: Arc<KnownKey>) {
+        self.by_id.insert(key.key.id.clone(), key.clone());
+        self.by_email.insert(key.key.email.clone(), key);
     }
 }
 
@@ -134,6 +145,7 @@ impl KnownKey {
             session_key: format!("key:{}", self.key.id),
             credential,
             proof: Proof::Asserted,
+            key: Some(self.key.id.clone()),
             connection: Some(self.key.connection.clone()),
             session: None,
             expires,

@@ -13,6 +13,14 @@ pub(crate) fn push(out: &mut Vec<u8>, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Makes a frame of a buffer whose first `HEADER_BYTES` were left free.
+pub(crate) fn finish(buffer: &mut [u8]) {
+    let (header, payload) = buffer.split_at_mut(HEADER_BYTES);
+    let len = u32::try_from(payload.len()).expect("payloads are bounded");
+    header[..4].copy_from_slice(&len.to_le_bytes());
+    header[4..].copy_from_slice(&checksum(len, payload).to_le_bytes());
+}
+
 /// The frame at the head of `bytes`: its payload and whole length.
 pub(crate) fn first(bytes: &[u8], payload_bytes_max: usize) -> Option<(&[u8], usize)> {
     let len = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?);

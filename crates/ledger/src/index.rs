@@ -4,15 +4,16 @@ use record::{
     Digest, Event, Intent, Leaf, LeafBody, OutcomeLeaf, Record, RecordId, SessionId, Timestamp, Window,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
 
-use crate::frame::Frames;
 use crate::join::{self, At};
 use crate::layout::Layout;
+use crate::leaves::{self, Leaves};
 use crate::recorder::{self, LedgerError};
 use crate::sealing::{Sealer, leaf_hash};
 use crate::text::StatementText;
@@ -24,6 +25,10 @@ pub const INDEX_WAIT_MAX: Duration = Duration::from_secs(5);
 const VERSION: &str = "1";
 /// New leaves are gathered for so long before they are read.
 const GATHER: Duration = Duration::from_millis(20);
+/// With more new leaves than that in one such time, the gateway is busy.
+const BUSY_LEAVES: u64 = 60;
+/// A busy gateway's index reads on when it is so far behind.
+const LAG_LEAVES: u64 = 200_000;
 /// Leaves in one transaction.
 const BATCH_LEAVES: usize = 2000;
 /// Longer texts are searched by reading them; the rest by trigram.
@@ -35,7 +40,26 @@ pub(crate) struct Index {
     sealer: Arc<Sealer>,
     db: Mutex<Connection>,
     position: AtomicU64,
+    /// Somebody waits until everything below is readable.
+    wanted: AtomicU64,
     moved: watch::Sender<u64>,
+    /// Days that have their full-text table.
+    days: Mutex<BTreeSet<String>>,
+}
+
+/// Texts of one transaction, by day: they are indexed after everything else, for each statement in between would
+/// make SQLite write out what it has gathered of them.
+#[derive(Default)]
+struct Texts {
+    waiting: Vec<Text>,
+}
+
+struct Text {
+    n: i64,
+    day: String,
+    long: bool,
+    sql: Option<String>,
+    message: Option<String>,
 }
 
 /// A record without an outcome.
@@ -111,7 +135,9 @@ impl Index {
             sealer,
             db: Mutex::new(db),
             position: AtomicU64::new(position),
+            wanted: AtomicU64::new(0),
             moved,
+            days: Mutex::default(),
         })
     }
 
@@ -149,6 +175,7 @@ impl Index {
     /// Waits until everything below `n` is readable, at most `INDEX_WAIT_MAX`; else how far behind it is.
     pub(crate) async fn wait_for(&self, n: u64) -> Result<(), u64> {
         let mut moved = self.moved.subscribe();
+        self.wanted.fetch_max(n, Ordering::AcqRel);
         let reached = tokio::time::timeout(INDEX_WAIT_MAX, moved.wait_for(|at| *at >= n)).await;
         match reached {
             Ok(Ok(_)) => Ok(()),
@@ -167,19 +194,34 @@ impl Index {
     /// Follows the journal until the writer is gone and everything is read.
     pub(crate) fn follow(&self, mut durable: watch::Receiver<u64>) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime of one thread");
+        // Exchanges come first: under load the index falls behind, and catches up afterwards.
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19);
         loop {
             let more = runtime.block_on(durable.changed()).is_ok();
-            // One transaction for many leaves: readers wait for it, writers never do.
-            if more {
-                std::thread::sleep(GATHER);
-            }
-            let limit = *durable.borrow_and_update();
+            let limit = if more { self.gather(&mut durable) } else { *durable.borrow() };
             if let Err(error) = self.catch_up(limit) {
                 tracing::error!(%error, "the index can't follow the journal");
+                // What the failed transaction had made is gone.
+                self.days.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
                 std::thread::sleep(Duration::from_millis(500));
             }
             if !more {
                 return;
+            }
+        }
+    }
+
+    /// Lets new leaves come together, for one transaction costs more than many leaves; and while many come, leaves
+    /// the machine to those who write them, until somebody wants to read or the index is too far behind.
+    fn gather(&self, durable: &mut watch::Receiver<u64>) -> u64 {
+        let mut limit = *durable.borrow_and_update();
+        loop {
+            std::thread::sleep(GATHER);
+            let before = std::mem::replace(&mut limit, *durable.borrow_and_update());
+            let is_busy = limit - before > BUSY_LEAVES;
+            let is_wanted = self.wanted.load(Ordering::Acquire) > self.position();
+            if !is_busy || is_wanted || limit - self.position() > LAG_LEAVES {
+                return limit;
             }
         }
     }
@@ -200,28 +242,32 @@ impl Index {
         let mut offset = self.segment_offset(path);
         loop {
             let bytes = read_from(path, offset)?;
-            let mut frames = Frames::new(&bytes, 0, record::LEAF_BYTES_MAX);
+            let mut frames = leaves::frames(&bytes, 0);
             let mut db = self.db();
             let transaction = db.transaction().map_err(sql)?;
             let mut next = self.position();
             let mut count = 0;
             let mut read = 0;
             let mut last = None;
-            for (_, bytes) in frames.by_ref().take(BATCH_LEAVES) {
-                let leaf: Leaf = serde_json::from_slice(bytes)
-                    .map_err(|error| LedgerError::Damaged(format!("a leaf that is no leaf: {error}")))?;
-                if leaf.n >= limit {
-                    break;
+            let mut texts = Texts::default();
+            while count < BATCH_LEAVES && next < limit {
+                let Some((_, payload)) = frames.next() else { break };
+                let unpacked = Leaves::unpack(payload)
+                    .ok_or_else(|| LedgerError::Damaged(format!("{}: no frame of leaves", path.display())))?;
+                for bytes in unpacked.iter() {
+                    let leaf: Leaf = serde_json::from_slice(bytes)
+                        .map_err(|error| LedgerError::Damaged(format!("a leaf that is no leaf: {error}")))?;
+                    let hash = leaf_hash(bytes);
+                    next = self.take_leaf(&transaction, leaf, hash, &mut texts)?.max(next);
+                    last = Some(hash);
+                    count += 1;
                 }
-                read += (bytes.len() + crate::frame::HEADER_BYTES) as u64;
-                let hash = leaf_hash(bytes);
-                next = self.take_leaf(&transaction, leaf, hash)?.max(next);
-                last = Some(hash);
-                count += 1;
+                read = frames.offset as u64;
             }
             if count == 0 {
                 return Ok(());
             }
+            self.insert_texts(&transaction, texts)?;
             offset += read;
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             set_meta(&transaction, "next_n", &next.to_string())?;
@@ -246,7 +292,13 @@ impl Index {
         }
     }
 
-    fn take_leaf(&self, db: &Transaction<'_>, leaf: Leaf, hash: Digest) -> Result<u64, LedgerError> {
+    fn take_leaf(
+        &self,
+        db: &Transaction<'_>,
+        leaf: Leaf,
+        hash: Digest,
+        texts: &mut Texts,
+    ) -> Result<u64, LedgerError> {
         if leaf.n < self.position() {
             return Ok(leaf.n + 1);
         }
@@ -270,50 +322,41 @@ impl Index {
         match leaf.body {
             LeafBody::Intent(intent) => take_intent(db, &at, &intent)?,
             LeafBody::Window(window) => take_window(db, &window)?,
-            LeafBody::Outcome(outcome) => self.take_outcome(db, &at, *outcome)?,
-            LeafBody::Event(event) => self.take_event(db, &at, *event)?,
+            LeafBody::Outcome(outcome) => self.take_outcome(db, &at, *outcome, texts)?,
+            LeafBody::Event(event) => take_event(db, &at, *event)?,
         }
         Ok(n + 1)
     }
 
-    fn take_outcome(&self, db: &Transaction<'_>, leaf: &At, outcome: OutcomeLeaf) -> Result<(), LedgerError> {
+    fn take_outcome(
+        &self,
+        db: &Transaction<'_>,
+        leaf: &At,
+        outcome: OutcomeLeaf,
+        texts: &mut Texts,
+    ) -> Result<(), LedgerError> {
         let id = outcome.id.to_string();
         let intent: Option<String> = db
-            .query_row("SELECT intent FROM t_open WHERE id = ?1", [&id], |row| row.get(0))
-            .optional()
+            .prepare_cached("DELETE FROM t_open WHERE id = ?1 RETURNING intent")
+            .and_then(|mut query| query.query_row([&id], |row| row.get(0)).optional())
             .map_err(sql)?;
         // Retention may have dropped the segment with the intent: there is no record to show then.
         let Some(intent) = intent else { return Ok(()) };
         let intent: Intent =
             serde_json::from_str(&intent).map_err(|error| LedgerError::Damaged(error.to_string()))?;
-        db.execute("DELETE FROM t_open WHERE id = ?1", [&id]).map_err(sql)?;
         let blobs = Blobs {
             intent_text: intent.text.clone(),
             outcome_text: outcome.text.clone(),
             last: outcome.blob.clone(),
         };
         let record = join::exchange(intent, leaf, outcome);
-        self.insert(db, leaf, &record, &blobs)
+        insert_record(db, leaf.n, &record, &blobs)?;
+        count_in_session(db, &record)?;
+        texts.waiting.extend(self.text(leaf, &blobs)?);
+        Ok(())
     }
 
-    fn take_event(&self, db: &Transaction<'_>, leaf: &At, event: Event) -> Result<(), LedgerError> {
-        let record = join::event(leaf, event);
-        self.insert(db, leaf, &record, &Blobs::default())
-    }
-
-    fn insert(
-        &self,
-        db: &Transaction<'_>,
-        leaf: &At,
-        record: &Record,
-        blobs: &Blobs,
-    ) -> Result<(), LedgerError> {
-        insert_record(db, leaf.n, record, blobs)?;
-        count_in_session(db, record)?;
-        self.insert_text(db, leaf, blobs)
-    }
-
-    fn insert_text(&self, db: &Transaction<'_>, leaf: &At, blobs: &Blobs) -> Result<(), LedgerError> {
+    fn text(&self, leaf: &At, blobs: &Blobs) -> Result<Option<Text>, LedgerError> {
         let open = |blob: &Option<record::BlobRef>| -> Result<Option<StatementText>, LedgerError> {
             let Some(blob) = blob else { return Ok(None) };
             match self.sealer.open(leaf.session, blob) {
@@ -323,28 +366,58 @@ impl Index {
                 Err(error) => Err(error),
             }
         };
-        let sql_text = open(&blobs.intent_text)?.and_then(|text| text.sql);
+        let sql = open(&blobs.intent_text)?.and_then(|text| text.sql);
         let message = open(&blobs.outcome_text)?.map(|text| text.message).filter(|text| !text.is_empty());
-        if sql_text.is_none() && message.is_none() {
-            return Ok(());
+        if sql.is_none() && message.is_none() {
+            return Ok(None);
         }
         let segment =
             blobs.intent_text.as_ref().or(blobs.outcome_text.as_ref()).map(|blob| blob.segment.as_str());
-        let day = segment.and_then(|segment| segment.split('/').next()).unwrap_or_default();
-        let long = sql_text.as_ref().is_some_and(|text| text.len() > FTS_TEXT_BYTES_MAX);
-        db.prepare_cached("INSERT INTO t_texts (n, day, long, sql, message) VALUES (?1, ?2, ?3, ?4, ?5)")
-            .and_then(|mut query| query.execute(params![leaf.n as i64, day, long, sql_text, message]))
+        let day = segment.and_then(|segment| segment.split('/').next()).unwrap_or_default().to_owned();
+        let long = sql.as_ref().is_some_and(|text| text.len() > FTS_TEXT_BYTES_MAX);
+        Ok(Some(Text { n: leaf.n as i64, day, long, sql, message }))
+    }
+
+    fn insert_texts(&self, db: &Transaction<'_>, texts: Texts) -> Result<(), LedgerError> {
+        let insert = "INSERT INTO t_texts (n, day, long, sql, message) VALUES (?1, ?2, ?3, ?4, ?5)";
+        for text in &texts.waiting {
+            self.make_day(db, &text.day)?;
+            db.prepare_cached(insert)
+                .and_then(|mut query| {
+                    query.execute(params![text.n, text.day, text.long, text.sql, text.message])
+                })
+                .map_err(sql)?;
+        }
+        for text in texts.waiting {
+            let searched = if text.long { None } else { text.sql };
+            let insert =
+                format!("INSERT INTO {} (rowid, sql, message) VALUES (?1, ?2, ?3)", fts_table(&text.day));
+            db.prepare_cached(&insert)
+                .and_then(|mut query| query.execute(params![text.n, searched, text.message]))
+                .map_err(sql)?;
+        }
+        Ok(())
+    }
+
+    fn make_day(&self, db: &Transaction<'_>, day: &str) -> Result<(), LedgerError> {
+        let mut days = self.days.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !days.contains(day) {
+            let table = fts_table(day);
+            db.execute_batch(&format!(
+                "CREATE VIRTUAL TABLE IF NOT EXISTS {table} USING fts5(sql, message, content='', tokenize='trigram')"
+            ))
             .map_err(sql)?;
-        let table = fts_table(day);
-        db.execute_batch(&format!(
-            "CREATE VIRTUAL TABLE IF NOT EXISTS {table} USING fts5(sql, message, content='', tokenize='trigram')"
-        ))
-        .map_err(sql)?;
-        db.prepare_cached(&format!("INSERT INTO {table} (rowid, sql, message) VALUES (?1, ?2, ?3)"))
-            .and_then(|mut query| {
-                query.execute(params![leaf.n as i64, if long { None } else { sql_text }, message])
-            })
-            .map_err(sql)?;
+            days.insert(day.to_owned());
+        }
+        Ok(())
+    }
+
+    /// A day's texts are gone, and the table that found them.
+    pub(crate) fn drop_day(&self, day: &str) -> Result<(), LedgerError> {
+        let db = self.db();
+        db.execute("DELETE FROM t_texts WHERE day = ?1", [day]).map_err(sql)?;
+        db.execute_batch(&format!("DROP TABLE IF EXISTS {}", fts_table(day))).map_err(sql)?;
+        self.days.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(day);
         Ok(())
     }
 
@@ -411,6 +484,12 @@ fn follows(db: &Connection, end: &LogEnd) -> bool {
     let next: u64 = meta(db, "next_n").and_then(|text| text.parse().ok()).unwrap_or(0);
     let chain = meta(db, "chain").and_then(|text| text.parse().ok());
     next < end.next_n || (next == end.next_n && chain == end.chain)
+}
+
+fn take_event(db: &Transaction<'_>, leaf: &At, event: Event) -> Result<(), LedgerError> {
+    let record = join::event(leaf, event);
+    insert_record(db, leaf.n, &record, &Blobs::default())?;
+    count_in_session(db, &record)
 }
 
 #[derive(Default)]
@@ -506,10 +585,13 @@ fn insert_record(db: &Transaction<'_>, n: u64, record: &Record, blobs: &Blobs) -
     let kinds =
         record.statement.kinds.iter().chain(Some(&record.statement.kind)).filter(|kind| !kind.is_empty());
     for kind in kinds {
-        db.execute("INSERT OR IGNORE INTO t_kinds VALUES (?1, ?2)", params![kind, n as i64]).map_err(sql)?;
+        db.prepare_cached("INSERT OR IGNORE INTO t_kinds VALUES (?1, ?2)")
+            .and_then(|mut query| query.execute(params![kind, n as i64]))
+            .map_err(sql)?;
     }
     for table in &record.statement.tables {
-        db.execute("INSERT OR IGNORE INTO t_tables VALUES (?1, ?2)", params![table, n as i64])
+        db.prepare_cached("INSERT OR IGNORE INTO t_tables VALUES (?1, ?2)")
+            .and_then(|mut query| query.execute(params![table, n as i64]))
             .map_err(sql)?;
     }
     Ok(())
@@ -575,13 +657,24 @@ pub(crate) fn first_n(path: &Path) -> u64 {
     path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok()).unwrap_or(0)
 }
 
+/// A part of a segment; more of it where a single frame is longer.
 fn read_from(path: &Path, offset: u64) -> Result<Vec<u8>, LedgerError> {
+    const READ_BYTES: u64 = 4 * 1024 * 1024;
+    let bytes = read_at_most(path, offset, READ_BYTES)?;
+    match crate::frame::first(&bytes, crate::frame::PAYLOAD_BYTES_MAX) {
+        None if bytes.len() as u64 == READ_BYTES => {
+            read_at_most(path, offset, (crate::frame::PAYLOAD_BYTES_MAX + crate::frame::HEADER_BYTES) as u64)
+        }
+        _ => Ok(bytes),
+    }
+}
+
+fn read_at_most(path: &Path, offset: u64, bytes_max: u64) -> Result<Vec<u8>, LedgerError> {
     use std::io::{Read, Seek, SeekFrom};
-    const READ_BYTES: u64 = 8 * 1024 * 1024;
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|mut file| {
         file.seek(SeekFrom::Start(offset))?;
-        file.take(READ_BYTES).read_to_end(&mut bytes)
+        file.take(bytes_max).read_to_end(&mut bytes)
     });
     read.map_err(|error| recorder::io(path, error))?;
     Ok(bytes)

@@ -74,7 +74,7 @@ pub(crate) fn event(leaf: &At, event: Event) -> Record {
         statement: Statement::default(),
         job: Job::default(),
         result: ResultFacts::default(),
-        decision: Decision { effect: effect_of(event.outcome), ..Decision::default() },
+        decision: Decision { effect: effect_of(event.outcome), policy: event.policy, ..Decision::default() },
         outcome: event.outcome,
         status: event.status,
         integrity: integrity(leaf),

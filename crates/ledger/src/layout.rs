@@ -29,6 +29,7 @@ impl Layout {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(self.leaves())?;
+        builder.create(self.wal())?;
         for class in BlobClass::ALL {
             builder.create(self.class(class))?;
         }
@@ -48,6 +49,19 @@ impl Layout {
     /// Where a running gateway listens for commands of its own machine.
     pub fn control_socket(&self) -> PathBuf {
         self.root.join("control.sock")
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    pub(crate) fn wal(&self) -> PathBuf {
+        self.root.join("journal/wal")
+    }
+
+    /// Says, as long as it is there, that not everything answered was durable.
+    pub(crate) fn spool_mark(&self) -> PathBuf {
+        self.root.join("journal/spool")
     }
 
     pub(crate) fn leaves(&self) -> PathBuf {

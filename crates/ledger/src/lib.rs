@@ -8,6 +8,11 @@ mod layout;
 mod frame;
 mod sealing;
 mod segment;
+mod wal;
+mod leaves;
+mod checkpoint;
+mod gap;
+mod failpoint;
 mod writer;
 mod recorder;
 mod join;
@@ -18,14 +23,17 @@ mod text;
 mod retention;
 mod verify;
 
+#[cfg(debug_assertions)]
+pub use failpoint::arm_failpoint;
+pub use failpoint::{FAILPOINTS, failpoint};
 pub use index::{INDEX_WAIT_MAX, SqlError, SqlRow};
 pub use layout::{Layout, LockError};
 pub use recorder::{
-    ClosedRecord, Closing, EventDraft, IntentDraft, Ledger, LedgerConfig, LedgerError, OpenRecord, Recording,
-    UploadRecorder, WINDOW_BYTES,
+    ClosedRecord, Closing, Durability, EventDraft, IntentDraft, Ledger, LedgerConfig, LedgerError,
+    OpenRecord, Recording, UploadRecorder, WINDOW_BYTES,
 };
 pub use retention::{Dropped, Retention};
-pub use sealing::sha256;
+pub use sealing::{Packing, Unpacked, sha256};
 pub use search::{Filter, SearchError, SessionSummary};
 pub use text::StatementText;
 pub use verify::{Verdict, verify};

@@ -12,20 +12,21 @@ use serde_json::Value;
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::index::Index;
 use crate::layout::{Layout, LockError};
 use crate::recover;
-use crate::sealing::{Sealed, Sealer};
+use crate::sealing::{Blob, Packing, Sealer};
 use crate::text::StatementText;
-use crate::writer::{Append, QUEUE_MAX, Writer};
+use crate::wal;
+use crate::writer::{Append, Command, Done, QUEUE_MAX, Writer, WriterConfig};
 
 /// A reply is released in windows of at most so many decoded bytes, each durable before it leaves.
 pub const WINDOW_BYTES: usize = 1024 * 1024;
-/// Larger payloads are compressed and sealed on a blocking thread.
+/// Larger payloads are packed and sealed by themselves, on a blocking thread; smaller ones with others.
 const SEAL_INLINE_BYTES_MAX: usize = 64 * 1024;
 
 /// How much of an exchange is kept.
@@ -36,11 +37,40 @@ pub struct Recording {
     pub uploads: Retained,
 }
 
+/// What an append waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The disk.
+    Strict,
+    /// The file: a power failure may cost at most 1 s or 64 MiB, and a gap record says so.
+    Spool,
+}
+
 /// What a ledger is opened with.
 pub struct LedgerConfig {
     pub layout: Layout,
     pub vault: Arc<Vault>,
     pub clock: Arc<dyn Clock>,
+    pub durability: Durability,
+    /// Nothing new is admitted while fewer bytes of the disk are free; absent = 256 MiB or a twentieth of it.
+    pub disk_floor: Option<u64>,
+    /// How rows are made smaller before they are compressed.
+    pub packing: Arc<dyn Packing>,
+}
+
+/// What the writer and its ledger tell each other.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) sync_micros: AtomicU64,
+    /// The disk is below its floor.
+    pub(crate) disk_low: AtomicBool,
+    policy: RwLock<String>,
+}
+
+impl Shared {
+    pub(crate) fn policy(&self) -> String {
+        self.policy.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
 }
 
 /// The ledger of one data folder, which is ours as long as this lives.
@@ -49,11 +79,11 @@ pub struct Ledger {
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) index: Arc<Index>,
     pub(crate) clock: Arc<dyn Clock>,
-    queue: Option<mpsc::Sender<Append>>,
+    queue: Option<mpsc::Sender<Command>>,
     pub(crate) durable: watch::Receiver<u64>,
     threads: Vec<std::thread::JoinHandle<()>>,
     node_session: SessionId,
-    sync_micros: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     /// Records that were still open when the folder was opened, and are closed as `interrupted` now.
     pub interrupted: u64,
     _lock: File,
@@ -124,24 +154,35 @@ impl Closing {
 impl Ledger {
     /// Takes the folder, recovers what a crash left, brings the index up to date, starts the writer.
     pub fn open(config: LedgerConfig) -> Result<Self, LedgerError> {
-        let LedgerConfig { layout, vault, clock } = config;
+        let LedgerConfig { layout, vault, clock, durability, disk_floor, packing } = config;
         layout.create().map_err(|error| io(layout.root(), error))?;
         let lock = layout.lock().map_err(|error| LedgerError::Lock(Arc::new(error)))?;
-        let sealer = Arc::new(Sealer::new(vault, layout.clone()));
+        wal::replay(&layout)?;
+        let sealer = Arc::new(Sealer::new(vault, layout.clone(), packing));
         let end = recover::log_end(&layout)?;
         let index = Arc::new(Index::open(&layout, sealer.clone(), &end)?);
         index.catch_up(end.next_n)?;
-        let heads = index.clone();
-        let (writer, durable, sync_micros) =
-            Writer::new(layout.clone(), clock.clone(), end, Box::new(move |session| heads.head(session)));
+        let (heads, indexed) = (index.clone(), index.clone());
+        let node_session = SessionId::new(clock.now());
+        let shared = Arc::new(Shared::default());
+        let (writer, durable, readable) = Writer::new(WriterConfig {
+            layout: layout.clone(),
+            clock: clock.clone(),
+            sealer: sealer.clone(),
+            durability,
+            disk_floor,
+            node: node_session,
+            end,
+            find_head: Box::new(move |session| heads.head(session)),
+            indexed: Box::new(move || indexed.position()),
+            shared: shared.clone(),
+        });
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let follower = index.clone();
-        let followed = durable.clone();
         let threads = vec![
             spawn("journal", move || writer.run(waiting)),
-            spawn("index", move || follower.follow(followed)),
+            spawn("index", move || follower.follow(readable)),
         ];
-        let node_session = SessionId::new(clock.now());
         let mut ledger = Self {
             layout,
             sealer,
@@ -151,10 +192,11 @@ impl Ledger {
             durable,
             threads,
             node_session,
-            sync_micros,
+            shared,
             interrupted: 0,
             _lock: lock,
         };
+        recover::power_failure(&ledger, durability)?;
         ledger.interrupted = recover::close_open_records(&ledger)?;
         Ok(ledger)
     }
@@ -176,9 +218,24 @@ impl Ledger {
         }
     }
 
-    /// How long the last sync of the leaves took.
+    /// Whether so little of the disk is free that nothing new is admitted.
+    pub fn is_disk_low(&self) -> bool {
+        self.shared.disk_low.load(Ordering::Relaxed)
+    }
+
+    /// Which configuration rules from here on: records of one leaf name it.
+    pub fn set_policy(&self, hash: &str) {
+        hash.clone_into(&mut self.shared.policy.write().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    }
+
+    /// Makes every file of the journal durable by itself and drops the write-ahead log. Blocks.
+    pub(crate) fn checkpoint(&self) -> Result<(), LedgerError> {
+        self.command_blocking(Command::Checkpoint)
+    }
+
+    /// How long the last round took to become durable.
     pub fn last_sync(&self) -> std::time::Duration {
-        std::time::Duration::from_micros(self.sync_micros.load(Ordering::Relaxed))
+        std::time::Duration::from_micros(self.shared.sync_micros.load(Ordering::Relaxed))
     }
 
     /// Durable leaves that the index has not read yet.
@@ -254,15 +311,16 @@ impl Ledger {
         let (id, session, body) = event_leaf(draft, self.clock.now());
         let (done, _nobody_waits) = oneshot::channel();
         let queue = self.queue.as_ref()?;
-        queue.try_send(Append { session, body, text: None, data: None, done }).ok().map(|()| id)
+        let append = Append { session, body, text: None, data: None, done };
+        queue.try_send(Command::Append(append)).ok().map(|()| id)
     }
 
     async fn append(
         &self,
         session: SessionId,
         body: LeafBody,
-        text: Option<Sealed>,
-        data: Option<Sealed>,
+        text: Option<Blob>,
+        data: Option<Blob>,
     ) -> Result<(), LedgerError> {
         let queue = self.queue.as_ref().ok_or(LedgerError::Stopped)?;
         send(queue, session, body, text, data).await
@@ -270,9 +328,13 @@ impl Ledger {
 
     /// The same from a thread that may block.
     pub(crate) fn append_blocking(&self, session: SessionId, body: LeafBody) -> Result<(), LedgerError> {
+        self.command_blocking(|done| Command::Append(Append { session, body, text: None, data: None, done }))
+    }
+
+    fn command_blocking(&self, command: impl FnOnce(Done) -> Command) -> Result<(), LedgerError> {
         let queue = self.queue.as_ref().ok_or(LedgerError::Stopped)?;
         let (done, mut written) = oneshot::channel();
-        let mut waiting = Append { session, body, text: None, data: None, done };
+        let mut waiting = command(done);
         while let Err(error) = queue.try_send(waiting) {
             match error {
                 mpsc::error::TrySendError::Full(back) => waiting = back,
@@ -291,7 +353,7 @@ impl Ledger {
         }
     }
 
-    async fn seal_text(&self, session: SessionId, text: &StatementText) -> Option<Sealed> {
+    async fn seal_text(&self, session: SessionId, text: &StatementText) -> Option<Blob> {
         if text.is_empty() {
             return None;
         }
@@ -332,19 +394,21 @@ fn event_leaf(draft: EventDraft, now: Timestamp) -> (RecordId, SessionId, LeafBo
         status: draft.status,
         outcome: draft.outcome,
         event: draft.event,
+        policy: String::new(),
     };
     (id, draft.session, LeafBody::Event(Box::new(event)))
 }
 
 async fn send(
-    queue: &mpsc::Sender<Append>,
+    queue: &mpsc::Sender<Command>,
     session: SessionId,
     body: LeafBody,
-    text: Option<Sealed>,
-    data: Option<Sealed>,
+    text: Option<Blob>,
+    data: Option<Blob>,
 ) -> Result<(), LedgerError> {
     let (done, written) = oneshot::channel();
-    queue.send(Append { session, body, text, data, done }).await.map_err(|_| LedgerError::Stopped)?;
+    let append = Command::Append(Append { session, body, text, data, done });
+    queue.send(append).await.map_err(|_| LedgerError::Stopped)?;
     written.await.map_err(|_| LedgerError::Stopped)?
 }
 
@@ -354,9 +418,9 @@ async fn seal(
     session: SessionId,
     at: Timestamp,
     payload: Bytes,
-) -> Sealed {
+) -> Blob {
     if payload.len() <= SEAL_INLINE_BYTES_MAX {
-        return sealer.seal(class, session, at, &payload);
+        return Blob::Loose(sealer.loose(class, payload));
     }
     let sealer = sealer.clone();
     tokio::task::spawn_blocking(move || sealer.seal(class, session, at, &payload))
@@ -370,7 +434,7 @@ pub struct OpenRecord {
     id: RecordId,
     session: SessionId,
     recording: Recording,
-    queue: Option<mpsc::Sender<Append>>,
+    queue: Option<mpsc::Sender<Command>>,
     sealer: Arc<Sealer>,
     clock: Arc<dyn Clock>,
     result: Counted,
@@ -383,7 +447,7 @@ pub struct UploadRecorder {
     id: RecordId,
     session: SessionId,
     keeps_bytes: bool,
-    queue: mpsc::Sender<Append>,
+    queue: mpsc::Sender<Command>,
     sealer: Arc<Sealer>,
     clock: Arc<dyn Clock>,
     counted: Arc<Mutex<Counted>>,
@@ -522,16 +586,11 @@ impl OpenRecord {
         }
     }
 
-    async fn seal(&self, class: BlobClass, payload: Bytes) -> Sealed {
+    async fn seal(&self, class: BlobClass, payload: Bytes) -> Blob {
         seal(&self.sealer, class, self.session, self.clock.now(), payload).await
     }
 
-    async fn send(
-        &self,
-        body: LeafBody,
-        text: Option<Sealed>,
-        data: Option<Sealed>,
-    ) -> Result<(), LedgerError> {
+    async fn send(&self, body: LeafBody, text: Option<Blob>, data: Option<Blob>) -> Result<(), LedgerError> {
         let queue = self.queue.as_ref().ok_or(LedgerError::Stopped)?;
         send(queue, self.session, body, text, data).await
     }
@@ -544,8 +603,7 @@ impl Drop for OpenRecord {
         let Some(queue) = self.queue.take() else { return };
         let status = Status { reason: "abandoned".to_owned(), ..Status::default() };
         let body = LeafBody::Outcome(Box::new(self.outcome(Closing::new(Outcome::Aborted, status))));
-        let (done, _nobody_waits) = oneshot::channel();
-        let _ = queue.try_send(Append { session: self.session, body, text: None, data: None, done });
+        let _ = queue.try_send(Command::Append(Append::unwaited(self.session, body)));
     }
 }
 
@@ -577,6 +635,8 @@ pub enum LedgerError {
     Sealed(VaultError),
     Index(String),
     LeafTooLong(usize),
+    /// The disk is nearly full: what is open may be closed, nothing new is admitted.
+    DiskFloor,
     Stopped,
 }
 
@@ -594,6 +654,7 @@ impl fmt::Display for LedgerError {
             Self::Sealed(error) => error.fmt(f),
             Self::Index(why) => write!(f, "index: {why}"),
             Self::LeafTooLong(bytes) => write!(f, "a leaf of {bytes} bytes is too long"),
+            Self::DiskFloor => f.write_str("the disk is nearly full; free some space, or shorten retention"),
             Self::Stopped => f.write_str("the ledger has stopped"),
         }
     }

@@ -1,12 +1,14 @@
 //! What a crash left: a torn tail is cut, open records are closed as `interrupted`.
 
 use record::{Leaf, LeafBody, Outcome, OutcomeLeaf, ResultFacts, Retained, Statement, Status};
+use serde_json::json;
 use std::fs::File;
 use std::path::Path;
 
-use crate::frame::Frames;
+use crate::gap::gap_event;
 use crate::layout::Layout;
-use crate::recorder::{self, Ledger, LedgerError};
+use crate::leaves::{self, Leaves};
+use crate::recorder::{self, Durability, Ledger, LedgerError};
 use crate::sealing::leaf_hash;
 use crate::writer::LogEnd;
 
@@ -23,11 +25,11 @@ pub(crate) fn log_end(layout: &Layout) -> Result<LogEnd, LedgerError> {
 
 fn segment_end(path: &Path) -> Result<Option<LogEnd>, LedgerError> {
     let bytes = std::fs::read(path).map_err(|error| recorder::io(path, error))?;
-    let mut frames = Frames::new(&bytes, 0, record::LEAF_BYTES_MAX);
-    let last = frames.by_ref().last().map(|(_, leaf)| leaf.to_vec());
+    let mut frames = leaves::frames(&bytes, 0);
+    let last = frames.by_ref().last().map(|(_, payload)| payload);
     if !frames.at_end() {
         let whole = frames.offset;
-        if holds_a_leaf(&bytes[whole..]) {
+        if leaves::stand_in(&bytes[whole..]) {
             return Err(LedgerError::Damaged(format!("{} at byte {whole}", path.display())));
         }
         tracing::warn!(segment = %path.display(), cut = bytes.len() - whole, "torn tail cut");
@@ -38,19 +40,36 @@ fn segment_end(path: &Path) -> Result<Option<LogEnd>, LedgerError> {
         cut.map_err(|error| recorder::io(path, error))?;
     }
     let Some(last) = last else { return Ok(None) };
-    let leaf: Leaf = serde_json::from_slice(&last)
-        .map_err(|error| LedgerError::Damaged(format!("{}: last leaf: {error}", path.display())))?;
-    Ok(Some(LogEnd { next_n: leaf.n + 1, chain: Some(leaf_hash(&last)) }))
+    let damaged = |why: &str| LedgerError::Damaged(format!("{}: last leaf: {why}", path.display()));
+    let unpacked = Leaves::unpack(last).ok_or_else(|| damaged("not a frame of leaves"))?;
+    let last = unpacked.iter().next_back().ok_or_else(|| damaged("an empty frame"))?;
+    let leaf: Leaf = serde_json::from_slice(last).map_err(|error| damaged(&error.to_string()))?;
+    Ok(Some(LogEnd { next_n: leaf.n + 1, chain: Some(leaf_hash(last)) }))
 }
 
-/// Whether a whole leaf stands somewhere in these bytes: then they are no torn tail.
-fn holds_a_leaf(bytes: &[u8]) -> bool {
-    const HEAD: &[u8] = b"{\"v\":\"hansard.leaf/1\"";
-    bytes.windows(HEAD.len()).enumerate().skip(crate::frame::HEADER_BYTES).any(|(at, window)| {
-        window == HEAD
-            && crate::frame::first(&bytes[at - crate::frame::HEADER_BYTES..], record::LEAF_BYTES_MAX)
-                .is_some()
-    })
+/// Says that something may be missing, where the machine stopped in the middle of a spool; and marks this run as
+/// one that spools. A process that dies alone loses nothing: its machine still writes what it was given.
+pub(crate) fn power_failure(ledger: &Ledger, durability: Durability) -> Result<(), LedgerError> {
+    let mark = ledger.layout.spool_mark();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    if std::fs::read_to_string(&mark).is_ok_and(|marked| marked != boot) {
+        let event = gap_event(
+            ledger.clock.now(),
+            json!({
+                "action": "gap", "why": "the machine stopped while records were spooled",
+                "lost_at_most": {"seconds": 1, "bytes": 64 * 1024 * 1024}, "last_leaf": *ledger.durable.borrow(),
+            }),
+        );
+        ledger.append_blocking(ledger.node_session(), event)?;
+    }
+    let marked = match durability {
+        Durability::Spool => std::fs::write(&mark, boot).and_then(|()| File::open(&mark)?.sync_all()),
+        Durability::Strict => match std::fs::remove_file(&mark) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+    };
+    marked.map_err(|error| recorder::io(&mark, error))
 }
 
 /// Closes what no one closed. Returns how many.

@@ -7,7 +7,8 @@ use serde_json::json;
 use std::fs;
 use std::path::PathBuf;
 
-use crate::index::{first_n, fts_table, sql};
+use crate::index::{first_n, sql};
+use crate::leaves::Leaves;
 use crate::recorder::{EventDraft, Ledger, LedgerError, io};
 use crate::segment::sync_folder;
 
@@ -72,6 +73,8 @@ impl Ledger {
             }),
         };
         self.event_blocking(draft)?;
+        // The write-ahead log must not bring back what is dropped.
+        self.checkpoint()?;
         for dropped in &due {
             match dropped.class {
                 "records" => self.drop_leaves(&dropped.what)?,
@@ -112,8 +115,9 @@ impl Ledger {
 
     fn began(&self, segment: &PathBuf) -> Result<Option<Timestamp>, LedgerError> {
         let bytes = fs::read(segment).map_err(|error| io(segment, error))?;
-        let first = crate::frame::first(&bytes, record::LEAF_BYTES_MAX);
-        Ok(first.and_then(|(leaf, _)| serde_json::from_slice::<record::Leaf>(leaf).ok()).map(|leaf| leaf.at))
+        let first = crate::leaves::frames(&bytes, 0).next().and_then(|(_, payload)| Leaves::unpack(payload));
+        let leaf = first.as_ref().and_then(|leaves| leaves.iter().next());
+        Ok(leaf.and_then(|leaf| serde_json::from_slice::<record::Leaf>(leaf).ok()).map(|leaf| leaf.at))
     }
 
     fn drop_day(&self, class: &str, day: &str) -> Result<(), LedgerError> {
@@ -129,9 +133,7 @@ impl Ledger {
         fs::remove_dir_all(&folder).map_err(|error| io(&folder, error))?;
         sync_folder(&self.layout.class(class)).map_err(|error| io(&folder, error))?;
         if class == BlobClass::Statements {
-            let db = self.index.db();
-            db.execute("DELETE FROM t_texts WHERE day = ?1", [day]).map_err(sql)?;
-            db.execute_batch(&format!("DROP TABLE IF EXISTS {}", fts_table(day))).map_err(sql)?;
+            self.index.drop_day(day)?;
         }
         Ok(())
     }

@@ -42,8 +42,8 @@ pub struct Filter {
     pub effect: Option<String>,
     /// The newest so many; absent = all.
     pub limit: Option<u64>,
-    /// Only records that closed after this leaf, oldest first: for `tail`.
-    pub after: Option<u64>,
+    /// Only records that closed with this leaf or a later one, oldest first: for `tail`.
+    pub from: Option<u64>,
 }
 
 /// A session in one line.
@@ -111,7 +111,7 @@ impl Ledger {
         let _ = self.index.wait_for(n + 1).await;
     }
 
-    /// Gives the matching records to `each`, newest first (oldest first with `after`), with the leaf number
+    /// Gives the matching records to `each`, newest first (oldest first with `from`), with the leaf number
     /// that closed them, until it breaks. Texts are filled in; rows are not. Blocks.
     pub fn records(
         &self,
@@ -381,7 +381,7 @@ struct Wanted {
 
 impl Wanted {
     fn new(filter: &Filter) -> Self {
-        let order = if filter.after.is_some() { "ASC" } else { "DESC" };
+        let order = if filter.from.is_some() { "ASC" } else { "DESC" };
         let mut wanted = Self { conditions: Vec::new(), values: Vec::new(), order, limit: filter.limit };
         wanted.add("r.received >= ?", filter.since.map(Timestamp::micros));
         wanted.add("r.received < ?", filter.until.map(Timestamp::micros));
@@ -393,7 +393,7 @@ impl Wanted {
         wanted.add("r.n IN (SELECT n FROM t_kinds WHERE kind = ?)", filter.kind.clone());
         wanted.add("r.outcome = ?", filter.outcome.clone());
         wanted.add("r.effect = ?", filter.effect.clone());
-        wanted.add("r.n > ?", filter.after.map(|n| n as i64));
+        wanted.add("r.n >= ?", filter.from.map(|n| n as i64));
         if let Some(table) = &filter.table {
             wanted
                 .conditions

@@ -1,31 +1,45 @@
-//! One append-only file that is written by one thread and made durable in rounds.
+//! One append-only file of the journal. What is pushed waits in memory until the write-ahead log holds it.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// A file being appended to. What is buffered is not yet in it; what is in it is not yet durable.
+use crate::layout::Layout;
+
+/// A file being appended to.
 pub(crate) struct Segment {
-    file: File,
+    pub(crate) file: Arc<File>,
     pub(crate) path: PathBuf,
-    /// Durable bytes.
-    synced: u64,
+    /// Below `journal/`.
+    pub(crate) name: String,
+    /// Bytes in the file.
+    written: u64,
     buffer: Vec<u8>,
-    /// Its folder's entry is durable too.
-    entered: bool,
 }
 
 impl Segment {
     /// Opens it for appending, making it if need be.
-    pub(crate) fn open(path: PathBuf) -> std::io::Result<Self> {
+    pub(crate) fn open(layout: &Layout, name: String) -> std::io::Result<Self> {
+        let path = layout.journal().join(&name);
         let file = File::options().create(true).append(true).open(&path)?;
-        let synced = file.metadata()?.len();
-        Ok(Self { file, path, synced, buffer: Vec::new(), entered: false })
+        let written = file.metadata()?.len();
+        Ok(Self { file: Arc::new(file), path, name, written, buffer: Vec::new() })
     }
 
     /// Where the next pushed frame will begin.
     pub(crate) fn end(&self) -> u64 {
-        self.synced + self.buffer.len() as u64
+        self.written + self.buffer.len() as u64
+    }
+
+    /// Bytes that are in the file.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// What waits to be written.
+    pub(crate) fn waiting(&self) -> &[u8] {
+        &self.buffer
     }
 
     /// Buffers a frame; returns its offset and length.
@@ -35,40 +49,27 @@ impl Segment {
         (offset, self.end() - offset)
     }
 
-    /// Whether something waits to be made durable.
+    /// Whether something waits.
     pub(crate) fn is_dirty(&self) -> bool {
         !self.buffer.is_empty()
     }
 
-    /// Writes and syncs what was pushed. On an error the file is cut back to what was durable before.
-    pub(crate) fn commit(&mut self) -> std::io::Result<()> {
-        if !self.is_dirty() {
-            return Ok(());
+    /// Hands what waits to the file. The write-ahead log holds it, so a failure loses nothing: the file is cut
+    /// back, and the same bytes are written there again.
+    pub(crate) fn write(&mut self) -> std::io::Result<()> {
+        let mut file = &*self.file;
+        if let Err(error) = file.write_all(&self.buffer) {
+            let _ = self.file.set_len(self.written);
+            return Err(error);
         }
-        let result = self.try_commit();
-        match &result {
-            Ok(()) => self.synced += self.buffer.len() as u64,
-            // Pages that failed to sync may be dropped by the kernel and marked clean: they are cut off and
-            // never synced again as if they were whole.
-            Err(_) => self.file.set_len(self.synced)?,
-        }
+        self.written += self.buffer.len() as u64;
         self.buffer.clear();
-        result
+        Ok(())
     }
 
     /// Forgets what was pushed.
     pub(crate) fn discard(&mut self) {
         self.buffer.clear();
-    }
-
-    fn try_commit(&mut self) -> std::io::Result<()> {
-        self.file.write_all(&self.buffer)?;
-        self.file.sync_data()?;
-        if !self.entered {
-            sync_folder(self.path.parent().expect("a segment lies in a folder"))?;
-            self.entered = true;
-        }
-        Ok(())
     }
 }
 
@@ -77,12 +78,12 @@ pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Makes a day's folder, durably.
-pub(crate) fn make_day(folder: &Path) -> std::io::Result<()> {
+/// Makes a folder in one that exists, durably.
+pub(crate) fn make_folder(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     if folder.is_dir() {
         return Ok(());
     }
     fs::DirBuilder::new().mode(0o700).create(folder)?;
-    sync_folder(folder.parent().expect("a day lies in its class's folder"))
+    sync_folder(folder.parent().expect("a folder of the journal lies in it"))
 }

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::frame::{self, Frames};
+use crate::frame;
 use crate::layout::Layout;
+use crate::leaves::{self, Leaves};
 use crate::sealing::leaf_hash;
 
 /// What a check found.
@@ -69,13 +70,18 @@ fn verify_below(layout: &Layout, limit: u64, mut progress: impl FnMut(u64)) -> V
             Ok(bytes) => bytes,
             Err(error) => return Verdict::Unchecked { why: format!("{}: {error}", path.display()) },
         };
-        let mut frames = Frames::new(&bytes, 0, record::LEAF_BYTES_MAX);
-        for (offset, leaf) in frames.by_ref() {
+        let mut frames = leaves::frames(&bytes, 0);
+        for (offset, payload) in frames.by_ref() {
             if walk.next_n.is_some_and(|next| next >= limit) {
                 break;
             }
-            if let Err((record, why)) = walk.leaf(leaf) {
-                return damaged(path, offset, record, why);
+            let Some(unpacked) = Leaves::unpack(payload) else {
+                return damaged(path, offset, None, "no frame of leaves".to_owned());
+            };
+            for leaf in unpacked.iter() {
+                if let Err((record, why)) = walk.leaf(leaf) {
+                    return damaged(path, offset, record, why);
+                }
             }
         }
         if !frames.at_end() && walk.next_n.is_none_or(|next| next < limit) {

@@ -1,25 +1,32 @@
-//! The one thread that writes: it takes what waits, writes it, syncs, and wakes whoever waited.
+//! The one thread that writes: it takes what waits, writes it, syncs once, and wakes whoever waited.
 //!
 //! ```text
 //! t0  commands wait in the channel
-//! t1  take all that wait (bounded); number leaves, link them, place blobs
-//! t2  write and sync blobs and their keys
-//! t3  write and sync leaves        <- only now is anything true
-//! t4  wake everybody of this round; tell the index
+//! t1  take all that wait (bounded); seal small blobs together, number leaves, link them
+//! t2  append all of it to the write-ahead log, sync        <- only now is anything true
+//! t3  wake everybody of this round
+//! t4  write the bytes to the files they belong to; tell the index
 //! ```
-//! A leaf is never durable before what it refers to.
+//! When t2 fails, nothing of the round happened, everybody is told so, and the next round that succeeds begins
+//! with a record of the gap.
 
-use record::{BlobClass, BlobRef, Clock, Digest, Leaf, LeafBody, SessionId, Timestamp};
+use record::{BlobClass, BlobRef, Clock, Digest, Leaf, LeafBody, RecordKind, SessionId, Timestamp};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::checkpoint::{Checkpoint, Checkpointer, Written};
+use crate::failpoint::failpoint;
+use crate::gap::Gap;
 use crate::layout::Layout;
-use crate::recorder::{self, LedgerError};
-use crate::sealing::{Sealed, SessionKey, leaf_hash};
+use crate::leaves;
+use crate::recorder::{self, Durability, LedgerError, Shared};
+use crate::sealing::{Blob, Entries, Group, Sealer, SessionKey, leaf_hash};
 use crate::segment::{self, Segment};
+use crate::wal::Wal;
 
 /// Commands that may wait; more callers wait for a place.
 pub(crate) const QUEUE_MAX: usize = 1024;
@@ -28,17 +35,60 @@ const ROUND_COMMANDS_MAX: usize = 512;
 const ROUND_BYTES_MAX: usize = 16 * 1024 * 1024;
 const LEAF_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 const BLOB_SEGMENT_BYTES: u64 = 256 * 1024 * 1024;
+/// The write-ahead log is checkpointed when it is so long; the writer waits for a slow checkpoint at the other.
+const WAL_BYTES: u64 = 64 * 1024 * 1024;
+const WAL_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// A session that wrote nothing for so long is looked up in the index when it comes back.
 const HEAD_IDLE_SECS: i64 = 3600;
 const HEADS_SWEEP_AT: usize = 10_000;
+/// Without commands, the writer looks so often whether something is to be done.
+const IDLE: Duration = Duration::from_millis(250);
+/// What `spool` may lose to a power failure at most.
+const SPOOL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const SPOOL_MAX: Duration = Duration::from_millis(750);
+/// New records are admitted while so much of the disk is free, or a twentieth of it if that is less.
+const FLOOR_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The index may be so many leaves behind; beyond, each round waits a little for it.
+const INDEX_LAG_MAX: u64 = 1_000_000;
+const INDEX_LAG_WAIT: Duration = Duration::from_millis(20);
+
+/// What the writer is asked to do.
+#[expect(clippy::large_enum_variant, reason = "nearly every command is the large one")]
+pub(crate) enum Command {
+    Append(Append),
+    /// Make the files durable, and drop the write-ahead log.
+    Checkpoint(Done),
+}
 
 /// A leaf to be written, with the blobs that it will refer to.
 pub(crate) struct Append {
     pub(crate) session: SessionId,
     pub(crate) body: LeafBody,
-    pub(crate) text: Option<Sealed>,
-    pub(crate) data: Option<Sealed>,
+    pub(crate) text: Option<Blob>,
+    pub(crate) data: Option<Blob>,
     pub(crate) done: Done,
+}
+
+impl Append {
+    /// A leaf that nobody waits for.
+    pub(crate) fn unwaited(session: SessionId, body: LeafBody) -> Self {
+        let (done, _nobody_waits) = oneshot::channel();
+        Self { session, body, text: None, data: None, done }
+    }
+
+    fn bytes(&self) -> usize {
+        self.text.as_ref().map_or(0, Blob::bytes) + self.data.as_ref().map_or(0, Blob::bytes)
+    }
+
+    /// Whether it may not use what the disk keeps for closing open records.
+    fn is_new(&self) -> bool {
+        match &self.body {
+            LeafBody::Intent(_) => true,
+            LeafBody::Event(event) => event.kind == RecordKind::Auth,
+            LeafBody::Window(_) | LeafBody::Outcome(_) => false,
+        }
+    }
 }
 
 /// Wakes whoever waits for an append.
@@ -63,18 +113,47 @@ pub(crate) struct LogEnd {
 /// Finds the head of a session that is not in memory.
 pub(crate) type FindHead = Box<dyn Fn(SessionId) -> Option<Head> + Send>;
 
+/// What a writer is made of.
+pub(crate) struct WriterConfig {
+    pub(crate) layout: Layout,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) durability: Durability,
+    /// Free bytes below which nothing new is admitted; absent = `FLOOR_BYTES`.
+    pub(crate) disk_floor: Option<u64>,
+    pub(crate) node: SessionId,
+    pub(crate) end: LogEnd,
+    pub(crate) find_head: FindHead,
+    /// The number of the next leaf that the index has not read.
+    pub(crate) indexed: Box<dyn Fn() -> u64 + Send>,
+    pub(crate) shared: Arc<Shared>,
+}
+
 pub(crate) struct Writer {
     layout: Layout,
     clock: Arc<dyn Clock>,
+    sealer: Arc<Sealer>,
+    durability: Durability,
+    disk_floor: Option<u64>,
+    node: SessionId,
     /// Keys first used in this round.
     new_keys: Vec<Arc<SessionKey>>,
     leaves: Option<Segment>,
     blobs: HashMap<(BlobClass, String), DaySegments>,
     heads: HashMap<SessionId, Head>,
     find_head: FindHead,
+    indexed: Box<dyn Fn() -> u64 + Send>,
     end: LogEnd,
+    wal: Option<Wal>,
+    /// Files of the log that are complete and wait for a checkpoint.
+    retired: Vec<PathBuf>,
+    written: Written,
+    checkpointer: Checkpointer,
+    unsynced: Unsynced,
+    gap: Option<Gap>,
     durable: watch::Sender<u64>,
-    sync_micros: Arc<AtomicU64>,
+    readable: watch::Sender<u64>,
+    shared: Arc<Shared>,
 }
 
 struct DaySegments {
@@ -83,55 +162,130 @@ struct DaySegments {
     keys: Segment,
 }
 
+/// What was answered and is not synced: `spool` bounds it.
+#[derive(Default)]
+struct Unsynced {
+    bytes: u64,
+    since: Option<Instant>,
+}
+
+/// References of one append: its text and its data.
+type Refs = (Option<BlobRef>, Option<BlobRef>);
+
 impl Writer {
-    pub(crate) fn new(
-        layout: Layout,
-        clock: Arc<dyn Clock>,
-        end: LogEnd,
-        find_head: FindHead,
-    ) -> (Self, watch::Receiver<u64>, Arc<AtomicU64>) {
-        let (durable, watcher) = watch::channel(end.next_n);
-        let sync_micros = Arc::new(AtomicU64::new(0));
+    /// The writer, what is durable, and what can be read.
+    pub(crate) fn new(config: WriterConfig) -> (Self, watch::Receiver<u64>, watch::Receiver<u64>) {
+        let (durable, watcher) = watch::channel(config.end.next_n);
+        let (readable, reader) = watch::channel(config.end.next_n);
         let writer = Self {
-            layout,
-            clock,
+            checkpointer: Checkpointer::start(config.layout.clone()),
+            layout: config.layout,
+            clock: config.clock,
+            sealer: config.sealer,
+            durability: config.durability,
+            disk_floor: config.disk_floor,
+            node: config.node,
             new_keys: Vec::new(),
             leaves: None,
             blobs: HashMap::new(),
             heads: HashMap::new(),
-            find_head,
-            end,
+            find_head: config.find_head,
+            indexed: config.indexed,
+            end: config.end,
+            wal: None,
+            retired: Vec::new(),
+            written: Written::new(),
+            unsynced: Unsynced::default(),
+            gap: None,
             durable,
-            sync_micros: sync_micros.clone(),
+            readable,
+            shared: config.shared,
         };
-        (writer, watcher, sync_micros)
+        (writer, watcher, reader)
     }
 
     /// Runs until every sender is gone.
-    pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Append>) {
-        while let Some(first) = queue.blocking_recv() {
-            let mut round = vec![first];
-            let mut bytes = 0;
-            while round.len() < ROUND_COMMANDS_MAX && bytes < ROUND_BYTES_MAX {
-                let Ok(next) = queue.try_recv() else { break };
-                bytes += next.data.as_ref().map_or(0, |sealed| sealed.payload.len());
-                round.push(next);
+    pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.expect("a runtime of one thread");
+        loop {
+            let next = match queue.try_recv() {
+                Ok(command) => Some(command),
+                Err(_) => match runtime.block_on(async { tokio::time::timeout(IDLE, queue.recv()).await }) {
+                    Ok(Some(command)) => Some(command),
+                    Ok(None) => break,
+                    Err(_idle) => None,
+                },
+            };
+            match next {
+                Some(Command::Append(first)) => {
+                    let (round, then) = gather(first, &mut queue);
+                    self.commit(round);
+                    if let Some(done) = then {
+                        let _ = done.send(self.checkpoint_now());
+                    }
+                }
+                Some(Command::Checkpoint(done)) => {
+                    let _ = done.send(self.checkpoint_now());
+                }
+                None => self.idle(),
             }
-            self.commit(round);
+        }
+        self.finish();
+    }
+
+    /// What is due though nobody asks: the rest of a spool, and the record of a gap.
+    fn idle(&mut self) {
+        if self.unsynced.since.is_some() {
+            self.sync_spool();
+        }
+        if self.gap.is_some() {
+            self.commit(Vec::new());
         }
     }
 
-    fn commit(&mut self, round: Vec<Append>) {
-        let (end, heads) = (self.end, self.heads.clone_for(&round));
-        match self.try_commit(round) {
-            Ok(waiting) => {
-                self.durable.send_replace(self.end.next_n);
-                for done in waiting {
-                    let _ = done.send(Ok(()));
+    fn finish(mut self) {
+        if self.gap.is_some() {
+            self.commit(Vec::new());
+        }
+        match self.checkpoint_now() {
+            Ok(()) => drop(std::fs::remove_file(self.layout.spool_mark())),
+            Err(error) => tracing::error!(%error, "the write-ahead log is kept for the next start"),
+        }
+    }
+
+    fn commit(&mut self, mut round: Vec<Append>) {
+        let is_low = self.is_below_floor();
+        if is_low {
+            round = self.refuse_new(round);
+        }
+        let mending = match &self.gap {
+            Some(gap) if !is_low || gap.leaves_open() => gap.leaves(self.node, self.clock.now()),
+            _ => Vec::new(),
+        };
+        let mends = mending.len();
+        round.splice(0..0, mending);
+        if round.is_empty() {
+            return;
+        }
+        let (end, heads) = (self.end, self.heads_of(&round));
+        match self.try_commit(&mut round) {
+            Ok(results) => {
+                if mends > 0 {
+                    self.gap = None;
                 }
+                self.durable.send_replace(self.end.next_n);
+                for (append, result) in round.into_iter().zip(results) {
+                    let _ = append.done.send(result);
+                }
+                self.write();
                 self.sweep();
+                // An index that is too far behind slows whoever writes.
+                if self.end.next_n.saturating_sub((self.indexed)()) > INDEX_LAG_MAX {
+                    std::thread::sleep(INDEX_LAG_WAIT);
+                }
             }
-            Err((error, waiting)) => {
+            Err(error) => {
                 // Nothing of this round happened: leaf numbers and links go back to where they were.
                 self.end = end;
                 for (session, head) in heads {
@@ -140,88 +294,129 @@ impl Writer {
                         None => self.heads.remove(&session),
                     };
                 }
-                self.leaves = None;
-                self.blobs.clear();
                 tracing::error!(%error, "journal write failed");
-                for done in waiting {
-                    let _ = done.send(Err(error.clone()));
-                }
+                self.remember(&error, round.split_off(mends));
             }
         }
     }
 
-    fn try_commit(&mut self, round: Vec<Append>) -> Result<Vec<Done>, (LedgerError, Vec<Done>)> {
-        let mut waiting = Vec::with_capacity(round.len());
-        let mut placed = Ok(());
-        for Append { session, body, text, data, done } in round {
-            waiting.push(done);
-            placed = placed.and_then(|()| self.place(session, body, text, data));
+    /// Tells everybody, and keeps what the gap's record will say.
+    fn remember(&mut self, error: &LedgerError, lost: Vec<Append>) {
+        let now = self.clock.now();
+        let gap = self.gap.get_or_insert_with(|| Gap::new(now, error));
+        for append in lost {
+            gap.take(append.session, append.body);
+            let _ = append.done.send(Err(error.clone()));
         }
-        match placed.and_then(|()| self.sync()) {
-            Ok(()) => {
+    }
+
+    /// Below the floor, open records may be closed and nothing new is admitted.
+    fn refuse_new(&mut self, round: Vec<Append>) -> Vec<Append> {
+        let (new, rest): (Vec<_>, Vec<_>) = round.into_iter().partition(Append::is_new);
+        if !new.is_empty() {
+            self.remember(&LedgerError::DiskFloor, new);
+        }
+        rest
+    }
+
+    fn is_below_floor(&self) -> bool {
+        let Ok(disk) = rustix::fs::statvfs(self.layout.root()) else { return false };
+        let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+        let is_low = free < self.disk_floor.unwrap_or(FLOOR_BYTES.min(all / 20));
+        self.shared.disk_low.store(is_low, Ordering::Relaxed);
+        is_low
+    }
+
+    fn heads_of(&self, round: &[Append]) -> Vec<(SessionId, Option<Head>)> {
+        round.iter().map(|append| (append.session, self.heads.get(&append.session).copied())).collect()
+    }
+
+    fn try_commit(&mut self, round: &mut [Append]) -> Result<Vec<Result<(), LedgerError>>, LedgerError> {
+        // What an earlier round left in memory stands in the log already.
+        self.write_segments()?;
+        let placed = self.place(round).and_then(|results| self.log(round).map(|()| results));
+        match placed {
+            Ok(results) => {
                 self.new_keys.drain(..).for_each(|key| key.durable.store(true, Ordering::Relaxed));
-                Ok(waiting)
+                Ok(results)
             }
             Err(error) => {
-                self.discard();
-                Err((error, waiting))
+                self.new_keys.clear();
+                self.leaves.iter_mut().for_each(Segment::discard);
+                for day in self.blobs.values_mut() {
+                    day.keys.discard();
+                    day.blobs.discard();
+                }
+                self.retire();
+                Err(error)
             }
         }
     }
 
-    /// Numbers and links one leaf and buffers it with its blobs.
-    fn place(
-        &mut self,
-        session: SessionId,
-        mut body: LeafBody,
-        text: Option<Sealed>,
-        data: Option<Sealed>,
-    ) -> Result<(), LedgerError> {
-        let at = self.clock.now();
-        let text = text.map(|sealed| self.place_blob(session, sealed)).transpose()?;
-        let data = data.map(|sealed| self.place_blob(session, sealed)).transpose()?;
-        let head = match self.heads.get(&session) {
-            Some(head) => *head,
-            None => {
-                (self.find_head)(session).unwrap_or(Head { next_seq: 0, next_leaf_seq: 0, prev: None, at })
-            }
-        };
-        let mut next = Head { next_leaf_seq: head.next_leaf_seq + 1, at, ..head };
-        match &mut body {
-            LeafBody::Intent(intent) => {
-                (intent.seq, intent.text) = (head.next_seq, text);
-                next.next_seq += 1;
-            }
-            LeafBody::Event(event) => {
-                event.seq = head.next_seq;
-                next.next_seq += 1;
-            }
-            LeafBody::Window(window) => window.blob = data,
-            LeafBody::Outcome(outcome) => (outcome.text, outcome.blob) = (text, data),
+    /// Seals blobs, numbers and links leaves, and buffers all of it.
+    fn place(&mut self, round: &mut [Append]) -> Result<Vec<Result<(), LedgerError>>, LedgerError> {
+        let day = self.clock.now().day();
+        let refs = self.place_blobs(round, &day)?;
+        self.leaf_segment()?;
+        let mut results = Vec::with_capacity(round.len());
+        let mut bytes = Vec::with_capacity(round.len());
+        for (append, refs) in round.iter_mut().zip(refs) {
+            results.push(self.number(append, refs).map(|leaf| bytes.push(leaf)));
         }
-        let leaf = Leaf {
-            v: "hansard.leaf/1".to_owned(),
-            n: self.end.next_n,
-            session,
-            leaf_seq: head.next_leaf_seq,
-            prev: head.prev,
-            chain: self.end.chain,
-            at,
-            body,
-        };
-        let bytes = serde_json::to_vec(&leaf).expect("a leaf is JSON");
-        if bytes.len() > record::LEAF_BYTES_MAX {
-            return Err(LedgerError::LeafTooLong(bytes.len()));
+        if !bytes.is_empty() {
+            self.leaf_segment()?.push(&leaves::pack(&bytes));
         }
-        let hash = leaf_hash(&bytes);
-        self.leaf_segment()?.push(&bytes);
-        self.heads.insert(session, Head { prev: Some(hash), ..next });
-        self.end = LogEnd { next_n: self.end.next_n + 1, chain: Some(hash) };
-        Ok(())
+        Ok(results)
     }
 
-    fn place_blob(&mut self, session: SessionId, sealed: Sealed) -> Result<BlobRef, LedgerError> {
-        let Sealed { class, day, commit, payload, key } = sealed;
+    fn place_blobs(&mut self, round: &mut [Append], day: &str) -> Result<Vec<Refs>, LedgerError> {
+        let mut groups: Vec<(BlobClass, SessionId, Entries)> = Vec::new();
+        let mut open: HashMap<(BlobClass, SessionId), usize> = HashMap::new();
+        let mut places = Vec::with_capacity(round.len());
+        for append in round.iter_mut() {
+            let session = append.session;
+            let mut place = |blob: Option<Blob>| match blob {
+                None => Place::None,
+                Some(Blob::Sealed { group, size, commit }) => Place::Alone { group, size, commit },
+                Some(Blob::Loose(loose)) => {
+                    let fits =
+                        open.get(&(loose.class, session)).copied().filter(|at| !groups[*at].2.is_full());
+                    let group = fits.unwrap_or_else(|| {
+                        groups.push((loose.class, session, Entries::default()));
+                        groups.len() - 1
+                    });
+                    open.insert((loose.class, session), group);
+                    let (at, size) = groups[group].2.push(&loose);
+                    Place::Among { group, at, size, commit: loose.commit }
+                }
+            };
+            places.push((place(append.text.take()), place(append.data.take())));
+        }
+        let mut sealed = Vec::with_capacity(groups.len());
+        for (class, session, entries) in &groups {
+            let group = self.sealer.seal_group(*class, *session, day, entries);
+            sealed.push(self.place_group(*session, group)?);
+        }
+        let mut refs = Vec::with_capacity(round.len());
+        for (append, (text, data)) in round.iter().zip(places) {
+            let mut refer = |place: Place| match place {
+                Place::None => Ok(None),
+                Place::Among { group, at, size, commit } => {
+                    Ok(Some(BlobRef { at, size, commit, ..sealed[group].clone() }))
+                }
+                Place::Alone { group, size, commit } => {
+                    let whole = self.place_group(append.session, group)?;
+                    Ok::<_, LedgerError>(Some(BlobRef { size, commit, ..whole }))
+                }
+            };
+            refs.push((refer(text)?, refer(data)?));
+        }
+        Ok(refs)
+    }
+
+    /// Buffers a sealed group; the reference still says nothing of what is in it.
+    fn place_group(&mut self, session: SessionId, group: Group) -> Result<BlobRef, LedgerError> {
+        let Group { class, day, payload, key } = group;
         let is_new =
             !key.durable.load(Ordering::Relaxed) && !self.new_keys.iter().any(|new| Arc::ptr_eq(new, &key));
         let segments = self.day_segments(class, &day)?;
@@ -229,11 +424,53 @@ impl Writer {
             segments.keys.push(&[session.0.as_bytes().as_slice(), &key.wrapped].concat());
         }
         let (offset, len) = segments.blobs.push(&payload);
-        let name = segments.name.clone();
+        let segment = format!("{day}/{}", segments.name);
         if is_new {
             self.new_keys.push(key);
         }
-        Ok(BlobRef { class, segment: format!("{day}/{name}"), offset, len, commit })
+        Ok(BlobRef { class, segment, offset, len, at: 0, size: 0, commit: Digest([0; 32]) })
+    }
+
+    /// Numbers and links one leaf.
+    fn number(&mut self, append: &mut Append, (text, data): Refs) -> Result<Vec<u8>, LedgerError> {
+        let (session, at) = (append.session, self.clock.now());
+        let head = match self.heads.get(&session) {
+            Some(head) => *head,
+            None => {
+                (self.find_head)(session).unwrap_or(Head { next_seq: 0, next_leaf_seq: 0, prev: None, at })
+            }
+        };
+        let mut next = Head { next_leaf_seq: head.next_leaf_seq + 1, at, ..head };
+        match &mut append.body {
+            LeafBody::Intent(intent) => {
+                (intent.seq, intent.text) = (head.next_seq, text);
+                next.next_seq += 1;
+            }
+            LeafBody::Event(event) => {
+                (event.seq, event.policy) = (head.next_seq, self.shared.policy());
+                next.next_seq += 1;
+            }
+            LeafBody::Window(window) => window.blob = data,
+            LeafBody::Outcome(outcome) => (outcome.text, outcome.blob) = (text, data),
+        }
+        let leaf = Leaf {
+            v: "hansard.leaf/1".into(),
+            n: self.end.next_n,
+            session,
+            leaf_seq: head.next_leaf_seq,
+            prev: head.prev,
+            chain: self.end.chain,
+            at,
+            body: &append.body,
+        };
+        let bytes = serde_json::to_vec(&leaf).expect("a leaf is JSON");
+        if bytes.len() > record::LEAF_BYTES_MAX {
+            return Err(LedgerError::LeafTooLong(bytes.len()));
+        }
+        let hash = leaf_hash(&bytes);
+        self.heads.insert(session, Head { prev: Some(hash), ..next });
+        self.end = LogEnd { next_n: self.end.next_n + 1, chain: Some(hash) };
+        Ok(bytes)
     }
 
     fn leaf_segment(&mut self) -> Result<&mut Segment, LedgerError> {
@@ -242,9 +479,7 @@ impl Writer {
             .as_ref()
             .is_some_and(|leaves| leaves.end() >= LEAF_SEGMENT_BYTES && !leaves.is_dirty());
         if full || self.leaves.is_none() {
-            let path = self.layout.leaves().join(format!("{:016}.leaves", self.end.next_n));
-            let opened = Segment::open(path.clone()).map_err(|error| recorder::io(&path, error))?;
-            self.leaves = Some(opened);
+            self.leaves = Some(self.open_segment(format!("leaves/{:016}.leaves", self.end.next_n))?);
         }
         Ok(self.leaves.as_mut().expect("just set"))
     }
@@ -264,7 +499,7 @@ impl Writer {
 
     fn open_day(&self, class: BlobClass, day: &str) -> Result<DaySegments, LedgerError> {
         let folder = self.layout.class(class).join(day);
-        segment::make_day(&folder).map_err(|error| recorder::io(&folder, error))?;
+        segment::make_folder(&folder).map_err(|error| recorder::io(&folder, error))?;
         let mut number = 1;
         let name = loop {
             let name = format!("{number:06}");
@@ -273,36 +508,124 @@ impl Writer {
             }
             number += 1;
         };
-        let open = |path: PathBuf| Segment::open(path.clone()).map_err(|error| recorder::io(&path, error));
         Ok(DaySegments {
-            blobs: open(self.layout.blob_segment(class, &format!("{day}/{name}")))?,
-            keys: open(self.layout.keys(class, day))?,
+            blobs: self.open_segment(format!("{}/{day}/{name}.blobs", class.as_str()))?,
+            keys: self.open_segment(format!("{}/{day}/keys", class.as_str()))?,
             name,
         })
     }
 
-    /// Blobs first, then the leaves that refer to them.
-    fn sync(&mut self) -> Result<(), LedgerError> {
-        let commit = |segment: &mut Segment| {
-            let path = segment.path.clone();
-            segment.commit().map_err(|error| recorder::io(&path, error))
+    fn open_segment(&self, name: String) -> Result<Segment, LedgerError> {
+        let path = self.layout.journal().join(&name);
+        Segment::open(&self.layout, name).map_err(|error| recorder::io(&path, error))
+    }
+
+    /// Appends the round to the write-ahead log, and syncs it as the mode asks.
+    fn log(&mut self, round: &[Append]) -> Result<(), LedgerError> {
+        let due = match self.durability {
+            Durability::Strict => true,
+            Durability::Spool => self.unsynced.bytes >= SPOOL_BYTES_MAX / 2 || self.unsynced.is_old(),
         };
-        for day in self.blobs.values_mut() {
-            commit(&mut day.keys)?;
-            commit(&mut day.blobs)?;
+        let started = Instant::now();
+        if self.wal.is_none() {
+            self.wal = Some(Wal::create(&self.layout)?);
         }
-        let started = std::time::Instant::now();
-        self.leaves.as_mut().map_or(Ok(()), commit)?;
-        self.sync_micros.store(started.elapsed().as_micros() as u64, Ordering::Relaxed);
+        let wal = self.wal.as_mut().expect("just set");
+        let before = wal.len();
+        let dirty = self.leaves.iter().chain(self.blobs.values().flat_map(|day| [&day.keys, &day.blobs]));
+        wal.append(dirty.filter(|segment| segment.is_dirty()), due, || passed(round, "written"))?;
+        passed(round, "synced");
+        match due {
+            true => self.unsynced = Unsynced::default(),
+            false => self.unsynced.add(wal.len() - before),
+        }
+        self.shared.sync_micros.store(started.elapsed().as_micros() as u64, Ordering::Relaxed);
         Ok(())
     }
 
-    fn discard(&mut self) {
-        self.new_keys.clear();
-        self.leaves.iter_mut().for_each(Segment::discard);
-        for day in self.blobs.values_mut() {
-            day.keys.discard();
-            day.blobs.discard();
+    /// Hands the round's bytes to their files, and tells the index. They stand in the log: a failure here is
+    /// mended by the next round.
+    fn write(&mut self) {
+        match self.write_segments() {
+            Ok(()) => {
+                self.readable.send_replace(self.end.next_n);
+            }
+            Err(error) => tracing::error!(%error, "durable, but not yet in its file"),
+        }
+        if self.wal.as_ref().is_some_and(|wal| wal.len() >= WAL_BYTES) {
+            self.offer_checkpoint();
+        }
+    }
+
+    fn write_segments(&mut self) -> Result<(), LedgerError> {
+        let segments = self
+            .leaves
+            .iter_mut()
+            .chain(self.blobs.values_mut().flat_map(|day| [&mut day.keys, &mut day.blobs]));
+        for segment in segments.filter(|segment| segment.is_dirty()) {
+            segment.write().map_err(|error| recorder::io(&segment.path, error))?;
+            if !self.written.contains_key(&segment.path) {
+                self.written.insert(segment.path.clone(), segment.file.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn offer_checkpoint(&mut self) {
+        let is_urgent = self.wal.as_ref().is_some_and(|wal| wal.len() >= WAL_BYTES_MAX);
+        if self.durability == Durability::Spool {
+            self.sync_spool();
+        }
+        let job = self.checkpoint();
+        if let Err(job) = self.checkpointer.offer(job) {
+            // The one before is still at work: this one waits for the next occasion.
+            self.written.extend(job.written);
+            self.retired.splice(0..0, job.logs);
+            if is_urgent {
+                tracing::warn!("checkpoints are slower than what is written");
+                std::thread::sleep(IDLE);
+            }
+        }
+    }
+
+    /// Everything that was written since the last one, and a new log from here on.
+    fn checkpoint(&mut self) -> Checkpoint {
+        self.retire();
+        Checkpoint { written: std::mem::take(&mut self.written), logs: std::mem::take(&mut self.retired) }
+    }
+
+    /// The log's file is not written any more.
+    fn retire(&mut self) {
+        self.retired.extend(self.wal.take().map(|wal| wal.path));
+    }
+
+    fn checkpoint_now(&mut self) -> Result<(), LedgerError> {
+        self.write_segments()?;
+        let job = self.checkpoint();
+        let logs = job.logs.clone();
+        let fresh = Checkpointer::start(self.layout.clone());
+        let result = std::mem::replace(&mut self.checkpointer, fresh).finish(job);
+        match result {
+            Ok(()) => self.unsynced = Unsynced::default(),
+            Err(_) => self.retired.extend(logs),
+        }
+        self.readable.send_replace(self.end.next_n);
+        result
+    }
+
+    fn sync_spool(&mut self) {
+        let Some(wal) = &self.wal else { return };
+        match wal.sync() {
+            Ok(()) => self.unsynced = Unsynced::default(),
+            Err(error) => {
+                // What was answered may be lost with the power: the gap says so.
+                let error = recorder::io(&wal.path, error);
+                tracing::error!(%error, bytes = self.unsynced.bytes, "spool could not be synced");
+                let now = self.clock.now();
+                self.gap.get_or_insert_with(|| Gap::new(now, &error));
+                self.unsynced = Unsynced::default();
+                self.retire();
+            }
         }
     }
 
@@ -311,19 +634,60 @@ impl Writer {
         if self.heads.len() > HEADS_SWEEP_AT {
             self.heads.retain(|_, head| head.at.plus_secs(HEAD_IDLE_SECS) > now);
         }
-        let today = now.day();
         if self.blobs.len() > BlobClass::ALL.len() {
-            self.blobs.retain(|(_, day), _| *day == today);
+            let today = now.day();
+            self.blobs.retain(|(_, day), open| *day == today || open.blobs.is_dirty());
         }
     }
 }
 
-trait CloneFor {
-    fn clone_for(&self, round: &[Append]) -> Vec<(SessionId, Option<Head>)>;
+/// Where a blob of the round lies.
+enum Place {
+    None,
+    Among { group: usize, at: u64, size: u64, commit: Digest },
+    Alone { group: Group, size: u64, commit: Digest },
 }
 
-impl CloneFor for HashMap<SessionId, Head> {
-    fn clone_for(&self, round: &[Append]) -> Vec<(SessionId, Option<Head>)> {
-        round.iter().map(|append| (append.session, self.get(&append.session).copied())).collect()
+impl Unsynced {
+    fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn is_old(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= SPOOL_MAX)
+    }
+}
+
+/// What waits, up to a round's bounds; a checkpoint that was asked for meanwhile follows the round.
+fn gather(first: Append, queue: &mut mpsc::Receiver<Command>) -> (Vec<Append>, Option<Done>) {
+    let mut bytes = first.bytes();
+    let mut round = vec![first];
+    while round.len() < ROUND_COMMANDS_MAX && bytes < ROUND_BYTES_MAX {
+        match queue.try_recv() {
+            Ok(Command::Append(next)) => {
+                bytes += next.bytes();
+                round.push(next);
+            }
+            Ok(Command::Checkpoint(done)) => return (round, Some(done)),
+            Err(_) => break,
+        }
+    }
+    (round, None)
+}
+
+/// Tells the failpoints which leaves have come so far.
+fn passed(round: &[Append], how: &str) {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    for append in round {
+        match (&append.body, how) {
+            (LeafBody::Intent(_), "written") => failpoint("intent_written"),
+            (LeafBody::Intent(_), _) => failpoint("intent_synced"),
+            (LeafBody::Outcome(_), "written") => failpoint("outcome_written"),
+            (LeafBody::Outcome(_), _) => failpoint("outcome_synced"),
+            _ => {}
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use ledger::{
-    Closing, EventDraft, Filter, IntentDraft, Layout, Ledger, LedgerConfig, LedgerError, Recording,
-    StatementText, Verdict,
+    Closing, Durability, EventDraft, Filter, IntentDraft, Layout, Ledger, LedgerConfig, LedgerError,
+    Recording, StatementText, Verdict,
 };
 use proptest::prelude::*;
 use record::*;
@@ -48,7 +48,14 @@ fn vault() -> Arc<Vault> {
 
 fn open_at(folder: &Path, secs: i64) -> Result<Ledger, LedgerError> {
     let clock = Arc::new(TestClock(AtomicI64::new(secs * 1_000_000)));
-    Ledger::open(LedgerConfig { layout: Layout::new(folder), vault: vault(), clock })
+    Ledger::open(LedgerConfig {
+        layout: Layout::new(folder),
+        vault: vault(),
+        clock,
+        durability: Durability::Strict,
+        disk_floor: None,
+        packing: Arc::new(ledger::Unpacked),
+    })
 }
 
 fn open(folder: &Path) -> Result<Ledger, LedgerError> {
@@ -75,6 +82,23 @@ fn intent(session: SessionId, sql: &str) -> IntentDraft {
 }
 
 const EVERYTHING: Recording = Recording { results: Retained::Rows, uploads: Retained::Hash };
+
+/// What a crash leaves of a ledger that writes one exchange: a copy of its journal, with the write-ahead log.
+fn crashed(folder: &Path, to: &Path) {
+    let ledger = open(folder).unwrap();
+    let session = ledger.node_session();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        for n in 0..3 {
+            let record =
+                ledger.open_record(intent(session, &format!("SELECT {n}")), EVERYTHING).await.unwrap();
+            let closing = Closing::new(Outcome::Ok, Status { http: Some(200), ..Status::default() });
+            record.close(closing, Bytes::from(format!("rows of {n}"))).await.unwrap();
+        }
+    });
+    copy(&folder.join("journal"), &to.join("journal"));
+    ledger.stop();
+}
 
 /// Writes exchanges of one session, each with two windows, and stops well. Returns their ids.
 fn write(folder: &Path, statements: &[String]) -> Vec<RecordId> {
@@ -123,7 +147,7 @@ fn all(ledger: &Ledger) -> Vec<Record> {
     runtime.block_on(ledger.readable()).unwrap();
     let mut found = Vec::new();
     ledger
-        .records(&Filter { after: Some(0), ..Filter::default() }, |_, record| {
+        .records(&Filter { from: Some(0), ..Filter::default() }, |_, record| {
             found.push(record);
             ControlFlow::Continue(())
         })
@@ -251,10 +275,12 @@ fn a_journal_that_can_not_be_written_says_so_and_goes_on_when_it_can() {
         record.close(Closing::new(Outcome::Ok, Status::default()), Bytes::new()).await.unwrap();
     });
     let records = all(&ledger);
-    assert_eq!(
-        records.iter().map(|record| (record.seq, record.statement.sql.as_deref())).collect::<Vec<_>>(),
-        [(0, Some("SELECT 2"))]
-    );
+    let told: Vec<_> =
+        records.iter().map(|record| (record.seq, record.kind, record.statement.sql.as_deref())).collect();
+    let expected = [(0, RecordKind::Gap, None), (1, RecordKind::Exchange, Some("SELECT 2"))];
+    assert_eq!(told, expected, "the gap is a record itself");
+    let gap = records[0].event.as_ref().unwrap();
+    assert_eq!((&gap["refused"], &gap["withheld"]), (&1.into(), &0.into()), "{gap}");
     assert!(matches!(ledger.verify(|_| ()), Verdict::Clean { .. }));
     ledger.stop();
 }
@@ -285,5 +311,151 @@ fn a_record_that_is_dropped_is_closed_as_aborted() {
         [Outcome::Aborted, Outcome::Ok]
     );
     assert_eq!(ledger.interrupted, 0);
+    ledger.stop();
+}
+
+#[test]
+fn what_only_the_write_ahead_log_holds_is_written_again() {
+    let (folder, left) = (Folder::new(), Folder::new());
+    crashed(&folder.0, &left.0);
+    // The machine lost its power before the kernel wrote a byte of the files.
+    for family in ["leaves", "statements", "rows"] {
+        std::fs::remove_dir_all(left.0.join("journal").join(family)).unwrap();
+    }
+    let ledger = open(&left.0).unwrap();
+    assert!(matches!(ledger.verify(|_| ()), Verdict::Clean { .. }));
+    let records = all(&ledger);
+    assert_eq!(records.len(), 3);
+    for (n, record) in records.iter().enumerate() {
+        let mut rows = Vec::new();
+        let kept = ledger.result_windows(record.id, |window| {
+            rows.extend_from_slice(window);
+            ControlFlow::Continue(())
+        });
+        assert!(kept.unwrap());
+        assert_eq!(rows, format!("rows of {n}").as_bytes());
+    }
+    let logs = std::fs::read_dir(left.0.join("journal/wal")).unwrap().count();
+    ledger.stop();
+    assert_eq!(logs, 0, "what is replayed is dropped");
+}
+
+#[test]
+fn a_write_ahead_log_that_is_cut_leaves_a_prefix() {
+    let (folder, left) = (Folder::new(), Folder::new());
+    crashed(&folder.0, &left.0);
+    for family in ["leaves", "statements", "rows"] {
+        std::fs::remove_dir_all(left.0.join("journal").join(family)).unwrap();
+    }
+    let log = |folder: &Path| {
+        std::fs::read_dir(folder.join("journal/wal")).unwrap().flatten().next().unwrap().path()
+    };
+    let whole = std::fs::read(log(&left.0)).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for cut in (0..whole.len()).step_by(23) {
+        let torn = Folder::new();
+        copy(&left.0.join("journal"), &torn.0.join("journal"));
+        std::fs::write(log(&torn.0), &whole[..cut]).unwrap();
+        let ledger = open(&torn.0).unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
+        assert!(matches!(ledger.verify(|_| ()), Verdict::Clean { .. }), "cut at {cut}");
+        let records = all(&ledger);
+        for (n, record) in records.iter().enumerate() {
+            assert_eq!(record.statement.sql, Some(format!("SELECT {n}")), "cut at {cut}");
+        }
+        seen.insert(records.len());
+        ledger.stop();
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn outcomes_that_were_lost_are_closed_when_the_journal_is_back() {
+    let folder = Folder::new();
+    let ledger = open(&folder.0).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let session = SessionId::new(Timestamp::from_secs(1_800_000_000));
+    let rows = folder.0.join("journal/rows");
+    let id = runtime.block_on(async {
+        let record = ledger.open_record(intent(session, "SELECT 1"), EVERYTHING).await.unwrap();
+        let id = record.id();
+        std::fs::remove_dir_all(&rows).unwrap();
+        std::fs::write(&rows, b"in the way").unwrap();
+        let closed = record.close(Closing::new(Outcome::Ok, Status::default()), Bytes::from_static(b"rows"));
+        assert!(closed.await.is_err());
+        std::fs::remove_file(&rows).unwrap();
+        std::fs::create_dir(&rows).unwrap();
+        id
+    });
+    // Nobody asks: the writer mends it by itself.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    let record = loop {
+        match ledger.record(id).unwrap() {
+            Some(record) => break record,
+            None => assert!(std::time::Instant::now() < until, "it stays open"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert_eq!((record.outcome, record.status.reason.as_str()), (Outcome::Aborted, "withheld"));
+    let records = all(&ledger);
+    let gap = records.iter().find(|record| record.kind == RecordKind::Gap).unwrap();
+    assert_eq!(gap.event.as_ref().unwrap()["records"], serde_json::json!([id.to_string()]));
+    assert!(matches!(ledger.verify(|_| ()), Verdict::Clean { .. }));
+    ledger.stop();
+}
+
+#[test]
+fn a_spool_that_lost_its_power_says_so_and_one_that_was_killed_does_not() {
+    let spool = |folder: &Path| {
+        Ledger::open(LedgerConfig {
+            layout: Layout::new(folder),
+            vault: vault(),
+            clock: Arc::new(TestClock(AtomicI64::new(1_800_000_000_000_000))),
+            durability: Durability::Spool,
+            disk_floor: None,
+            packing: Arc::new(ledger::Unpacked),
+        })
+        .unwrap()
+    };
+    let folder = Folder::new();
+    let ledger = spool(&folder.0);
+    let (killed, dark) = (Folder::new(), Folder::new());
+    copy(&folder.0.join("journal"), &killed.0.join("journal"));
+    copy(&folder.0.join("journal"), &dark.0.join("journal"));
+    ledger.stop();
+    let gaps = |folder: &Path| {
+        let ledger = spool(folder);
+        let gaps = all(&ledger).iter().filter(|record| record.kind == RecordKind::Gap).count();
+        ledger.stop();
+        gaps
+    };
+    assert_eq!(gaps(&killed.0), 0);
+    std::fs::write(dark.0.join("journal/spool"), "another boot").unwrap();
+    assert_eq!(gaps(&dark.0), 1);
+    assert_eq!(gaps(&folder.0), 0, "it was stopped well");
+}
+
+#[test]
+fn below_the_disk_floor_nothing_new_is_admitted_and_what_is_open_is_closed() {
+    let folder = Folder::new();
+    let open_with = |floor: u64| {
+        Ledger::open(LedgerConfig {
+            layout: Layout::new(&folder.0),
+            vault: vault(),
+            clock: Arc::new(TestClock(AtomicI64::new(1_800_000_000_000_000))),
+            durability: Durability::Strict,
+            disk_floor: Some(floor),
+            packing: Arc::new(ledger::Unpacked),
+        })
+        .unwrap()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let ledger = open_with(u64::MAX);
+    let session = ledger.node_session();
+    let refused = runtime.block_on(ledger.open_record(intent(session, "SELECT 1"), EVERYTHING));
+    assert!(matches!(refused.map(|_| ()), Err(LedgerError::DiskFloor)));
+    assert!(ledger.is_disk_low());
+    ledger.stop();
+    let ledger = open_with(0);
+    assert!(all(&ledger).iter().all(|record| record.kind == RecordKind::Gap));
     ledger.stop();
 }

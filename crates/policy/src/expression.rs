@@ -1,13 +1,17 @@
 //! One CEL expression that answers yes or no.
 
-use cel::{Context, Program, Value};
+use cel::{Context, Env, Program, Value};
 use std::fmt;
+use std::sync::{Arc, LazyLock};
 
 use crate::Facts;
 use crate::facts::VOCABULARY;
 
 /// The longest expression text, in bytes: CEL's parser recurses.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// CEL's own functions, made once.
+static STANDARD: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
 /// A compiled expression.
 pub struct Expression {
@@ -41,7 +45,7 @@ impl Expression {
 
     /// The answer, or why there is none. Take an error as a no.
     pub fn holds(&self, facts: &Facts) -> Result<bool, ExpressionError> {
-        let mut context = Context::default();
+        let mut context = Context::with_env(STANDARD.clone());
         context
             .add_variable("principal", &facts.principal)
             .and_then(|()| context.add_variable("connection", &facts.connection))

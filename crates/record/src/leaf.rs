@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::borrow::Cow;
 
 use crate::record::*;
 use crate::{Digest, RecordId, SessionId, Timestamp};
@@ -14,9 +15,9 @@ pub const LEAF_BYTES_MAX: usize = 64 * 1024;
 
 /// One leaf. The bytes that were written are what is hashed and verified; they are never serialised again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Leaf {
+pub struct Leaf<B = LeafBody> {
     /// Always `hansard.leaf/1`.
-    pub v: String,
+    pub v: Cow<'static, str>,
     /// The place in this log, gapless.
     pub n: u64,
     pub session: SessionId,
@@ -27,7 +28,7 @@ pub struct Leaf {
     /// The hash of the log's leaf before this one, whatever its session.
     pub chain: Option<Digest>,
     pub at: Timestamp,
-    pub body: LeafBody,
+    pub body: B,
 }
 
 /// What a leaf says.
@@ -128,6 +129,9 @@ pub struct Event {
     pub status: Status,
     pub outcome: Outcome,
     pub event: Value,
+    /// Hash of the configuration that ruled.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub policy: String,
 }
 
 /// Which family a blob belongs to; each has its own retention.
@@ -160,8 +164,17 @@ pub struct BlobRef {
     /// `2026-11-23/000001`
     pub segment: String,
     pub offset: u64,
-    /// Bytes of the frame.
+    /// Bytes of the frame, which may hold blobs of other records of the session too.
     pub len: u64,
-    /// `SHA-256("hansard/blob/v1" || 0x00 || salt || payload)`
+    /// Where it begins in the opened frame.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub at: u64,
+    /// Its bytes there.
+    pub size: u64,
+    /// `SHA-256("hansard/blob/v1" || 0x00 || salt || those bytes)`
     pub commit: Digest,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

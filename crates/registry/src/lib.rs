@@ -17,5 +17,5 @@ pub use credential::{AdcSources, Credential, CredentialError};
 pub use secret::Secret;
 pub use signing_key::SigningKey;
 pub use token::UpstreamToken;
-pub use vault::{DataKey, EVIDENCE_KEY_BYTES, TokenKey, Vault, VaultError, random_bytes};
+pub use vault::{DataKey, EVIDENCE_KEY_BYTES, TokenKey, Vault, VaultError, fingerprint, random_bytes};
 pub use virtual_key::{IssuedKey, issue_virtual_key};

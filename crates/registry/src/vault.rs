@@ -108,6 +108,12 @@ impl TokenKey {
     }
 }
 
+/// A token's SHA-256, by which it is known where it must not be kept itself.
+pub fn fingerprint(token: &str) -> [u8; 32] {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    hash.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
 /// So many random bytes of the system's generator.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0u8; N];

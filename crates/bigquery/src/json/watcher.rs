@@ -1,5 +1,7 @@
 //! Watches JSON that passes: counts the rows and keeps everything else, in bounded memory.
 
+use super::scan::quote_or_escape;
+
 /// The part of a body beside its rows that is kept, in bytes.
 const SKELETON_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -88,17 +90,22 @@ impl Watcher {
 
     /// The bulk of a body: only strings and brackets matter. Returns how much of `part` was rows.
     fn rows_part(&mut self, part: &[u8]) -> usize {
-        for (at, byte) in part.iter().enumerate() {
+        let mut at = 0;
+        if self.escaped {
+            (self.escaped, at) = (false, 1.min(part.len()));
+        }
+        while at < part.len() {
             if self.string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.string = false,
-                    _ => {}
+                at = quote_or_escape(part, at);
+                match part.get(at) {
+                    Some(b'"') => (self.string, at) = (false, at + 1),
+                    Some(_) if at + 1 == part.len() => (self.escaped, at) = (true, at + 1),
+                    Some(_) => at += 2,
+                    None => {}
                 }
                 continue;
             }
-            match byte {
+            match part[at] {
                 b'"' => self.string = true,
                 b'{' | b'[' => {
                     if self.depth == 2 {
@@ -116,6 +123,7 @@ impl Watcher {
                 }
                 _ => {}
             }
+            at += 1;
         }
         part.len()
     }

@@ -46,7 +46,7 @@ fn a_kill_leaves_every_answered_exchange_and_closes_the_open_one() {
             )
             .await;
         });
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
         gateway.kill();
         let _ = open.await;
         // A torn tail, as a power failure leaves it.

@@ -1,0 +1,103 @@
+//! What could not be recorded, until it can be recorded that it could not.
+
+use record::{
+    Client, Event, LeafBody, Outcome, OutcomeLeaf, RecordId, RecordKind, SessionId, Status, Timestamp,
+};
+use serde_json::json;
+
+use crate::writer::Append;
+use crate::{Ledger, LedgerError};
+
+/// Outcomes that are kept to be closed later; the rest is closed by the recovery of the next start.
+const WITHHELD_MAX: usize = 10_000;
+/// Ids that the gap record names.
+const NAMED_MAX: usize = 100;
+
+/// A time in which the journal took nothing.
+pub(crate) struct Gap {
+    since: Timestamp,
+    why: String,
+    /// Exchanges that were not let through.
+    refused: u64,
+    /// Refusals of strangers and other records of one leaf.
+    events: u64,
+    /// Parts of answers that were not released.
+    windows: u64,
+    /// Outcomes whose answers were withheld.
+    withheld: Vec<(SessionId, Box<OutcomeLeaf>)>,
+    beyond: u64,
+}
+
+impl Gap {
+    pub(crate) fn new(since: Timestamp, error: &LedgerError) -> Self {
+        Self {
+            since,
+            why: error.to_string(),
+            refused: 0,
+            events: 0,
+            windows: 0,
+            withheld: Vec::new(),
+            beyond: 0,
+        }
+    }
+
+    /// Takes in what was not written.
+    pub(crate) fn take(&mut self, session: SessionId, body: LeafBody) {
+        match body {
+            LeafBody::Intent(_) => self.refused += 1,
+            LeafBody::Window(_) => self.windows += 1,
+            LeafBody::Event(_) => self.events += 1,
+            LeafBody::Outcome(_) if self.withheld.len() >= WITHHELD_MAX => self.beyond += 1,
+            LeafBody::Outcome(outcome) => self.withheld.push((session, outcome)),
+        }
+    }
+
+    /// Whether records wait to be closed.
+    pub(crate) fn leaves_open(&self) -> bool {
+        !self.withheld.is_empty()
+    }
+
+    /// The leaves that say it: the gap itself, and the end of every record that lost its own.
+    pub(crate) fn leaves(&self, node: SessionId, until: Timestamp) -> Vec<Append> {
+        let named: Vec<String> =
+            self.withheld.iter().take(NAMED_MAX).map(|(_, outcome)| outcome.id.to_string()).collect();
+        let gap = gap_event(
+            until,
+            json!({
+                "action": "gap", "why": self.why, "since": self.since, "until": until,
+                "refused": self.refused, "withheld": self.withheld.len() as u64 + self.beyond,
+                "windows": self.windows, "events": self.events, "records": named,
+            }),
+        );
+        let closed = self.withheld.iter().map(|(session, outcome)| {
+            Append::unwaited(*session, LeafBody::Outcome(Box::new(withheld(outcome))))
+        });
+        std::iter::once(Append::unwaited(node, gap)).chain(closed).collect()
+    }
+}
+
+/// A record of something that was not, or may not have been, recorded.
+pub(crate) fn gap_event(at: Timestamp, event: serde_json::Value) -> LeafBody {
+    LeafBody::Event(Box::new(Event {
+        id: RecordId::new(at),
+        seq: 0,
+        kind: RecordKind::Gap,
+        actor: Ledger::gateway_actor(),
+        client: Client::default(),
+        status: Status { reason: "gap".to_owned(), ..Status::default() },
+        outcome: Outcome::Unknown,
+        event,
+        policy: String::new(),
+    }))
+}
+
+/// What is known of how it ended, without the answer: that was withheld.
+fn withheld(outcome: &OutcomeLeaf) -> OutcomeLeaf {
+    let mut outcome = outcome.clone();
+    outcome.outcome = Outcome::Aborted;
+    outcome.status.reason = "withheld".to_owned();
+    outcome.result.retained = record::Retained::None;
+    outcome.text = None;
+    outcome.blob = None;
+    outcome
+}

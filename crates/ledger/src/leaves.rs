@@ -1,0 +1,75 @@
+//! How leaves lie in their segments: a round's leaves are one frame, compressed together. What is hashed and
+//! linked is each leaf's own bytes.
+
+use std::ops::Range;
+
+use crate::frame;
+use crate::sealing::{compress, decompress};
+
+/// Begins a frame of leaves, and tells one from a blob's.
+const MAGIC: &[u8] = b"HSL1";
+/// Leaves of one frame, unpacked.
+const UNPACKED_BYTES_MAX: usize = 40 * 1024 * 1024;
+
+/// Packs a round's leaves into a frame's payload.
+pub(crate) fn pack(leaves: &[Vec<u8>]) -> Vec<u8> {
+    let whole: usize = leaves.iter().map(|leaf| 4 + leaf.len()).sum();
+    let mut plain = Vec::with_capacity(whole);
+    for leaf in leaves {
+        plain.extend_from_slice(&(leaf.len() as u32).to_le_bytes());
+        plain.extend_from_slice(leaf);
+    }
+    let mut packed = Vec::with_capacity(MAGIC.len() + 4 + whole / 2);
+    packed.extend_from_slice(MAGIC);
+    packed.extend_from_slice(&(whole as u32).to_le_bytes());
+    compress(&plain, &mut packed);
+    packed
+}
+
+/// The leaves of one frame.
+pub(crate) struct Leaves {
+    plain: Vec<u8>,
+    spans: Vec<Range<usize>>,
+}
+
+impl Leaves {
+    /// None for what is no frame of leaves.
+    pub(crate) fn unpack(payload: &[u8]) -> Option<Self> {
+        let (len, packed) = payload.strip_prefix(MAGIC)?.split_first_chunk::<4>()?;
+        let len = u32::from_le_bytes(*len) as usize;
+        if len > UNPACKED_BYTES_MAX {
+            return None;
+        }
+        let plain = decompress(packed, len)?;
+        let mut spans = Vec::new();
+        let mut at = 0;
+        while at < plain.len() {
+            let (len, rest) = plain[at..].split_first_chunk::<4>()?;
+            let len = u32::from_le_bytes(*len) as usize;
+            if len > record::LEAF_BYTES_MAX || len > rest.len() {
+                return None;
+            }
+            spans.push(at + 4..at + 4 + len);
+            at += 4 + len;
+        }
+        Some(Self { plain, spans })
+    }
+
+    /// Each leaf's own bytes, in order.
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &[u8]> + ExactSizeIterator {
+        self.spans.iter().map(|span| &self.plain[span.clone()])
+    }
+}
+
+/// The frames of a segment of leaves, from `offset` on.
+pub(crate) fn frames(bytes: &[u8], offset: usize) -> frame::Frames<'_> {
+    frame::Frames::new(bytes, offset, frame::PAYLOAD_BYTES_MAX)
+}
+
+/// Whether a whole frame of leaves stands somewhere behind the first byte: then these bytes are no torn tail.
+pub(crate) fn stand_in(bytes: &[u8]) -> bool {
+    bytes.windows(MAGIC.len()).enumerate().skip(frame::HEADER_BYTES).any(|(at, window)| {
+        window == MAGIC
+            && frame::first(&bytes[at - frame::HEADER_BYTES..], frame::PAYLOAD_BYTES_MAX).is_some()
+    })
+}
