@@ -15,7 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("state", &["record"]),
     ("ledger", &["record", "registry"]),
     ("identity", &["outbound", "record", "registry", "state"]),
-    ("gateway", &["identity", "ledger", "policy", "record", "registry"]),
+    ("gateway", &["identity", "ledger", "policy", "record", "registry", "state"]),
     ("bigquery", &["gateway", "ledger", "outbound", "record", "registry", "state"]),
     ("console", &["identity", "ledger", "record", "registry", "state"]),
 ];

@@ -26,18 +26,19 @@ pub(crate) struct Reading {
     pub(crate) gzip: bool,
     pub(crate) edits: Vec<Edit>,
     pub(crate) keeps_schema: bool,
+    pub(crate) project: String,
 }
 
-/// An answer whose body is still to come.
+/// An answer whose body is still to come, or was read and changed.
 pub(crate) fn reading(
     head: Parts,
-    body: Incoming,
+    source: Source,
     reading: Reading,
     presence: Presence,
     repeatable: bool,
 ) -> Answer {
     let body = ReadBody {
-        source: Source::Upstream(body),
+        source,
         unpack: reading.gzip.then(|| GzDecoder::new(Vec::new())),
         packed: Bytes::new(),
         editors: reading.edits.into_iter().map(Editor::new).collect(),
@@ -45,6 +46,7 @@ pub(crate) fn reading(
         status: reading.status,
         shape: reading.shape,
         keeps_schema: reading.keeps_schema,
+        project: reading.project,
     };
     Answer { head, body: Box::new(body), presence, repeatable }
 }
@@ -60,6 +62,7 @@ pub(crate) fn whole(head: Parts, body: Bytes, presence: Presence, shape: Shape, 
         status: head.status,
         shape,
         keeps_schema: false,
+        project: String::new(),
     };
     Answer { head, body: Box::new(body), presence, repeatable }
 }
@@ -85,7 +88,8 @@ impl AnswerBody for Left {
     }
 }
 
-enum Source {
+/// Where a body comes from.
+pub(crate) enum Source {
     Upstream(Incoming),
     Own(Option<Bytes>),
 }
@@ -100,6 +104,7 @@ struct ReadBody {
     status: StatusCode,
     shape: Shape,
     keeps_schema: bool,
+    project: String,
 }
 
 impl ReadBody {
@@ -194,7 +199,7 @@ impl AnswerBody for ReadBody {
     }
 
     fn learnt(self: Box<Self>) -> Learnt {
-        learn::from_answer(self.status, self.shape, &self.watcher, self.keeps_schema)
+        learn::from_answer(self.status, self.shape, &self.watcher, self.keeps_schema, &self.project)
     }
 }
 

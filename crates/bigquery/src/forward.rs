@@ -8,11 +8,12 @@ use ledger::UploadRecorder;
 use registry::UpstreamToken;
 use tokio::sync::mpsc;
 
-use crate::answer::{self, Reading};
+use crate::answer::{self, Reading, Source};
+use crate::methods::Shape;
 use crate::refuse::error_body;
 use crate::route::RouteKind;
 use crate::understand::Plan;
-use crate::{BigQuery, Upstreamed, discovery, uploads};
+use crate::{BigQuery, Upstreamed, discovery, jobs_list, uploads};
 
 /// What of the client's headers goes upstream; nothing else does.
 const FORWARDED_HEADERS: &[&str] = &[
@@ -73,6 +74,7 @@ pub(crate) async fn forward(bigquery: &BigQuery, cleared: Cleared<Plan>) -> Answ
         Err((status, reason, message)) => return failed(parts, status, reason, &message),
     };
     let request = upstream_request(&mut parts, &target, &token);
+    ledger::failpoint("sent");
     let sent = tokio::select! {
         sent = bigquery.client.request(request) => sent,
         () = parts.presence.left() => return answer::left(parts.presence, parts.plan.repeatable),
@@ -102,6 +104,10 @@ fn upstream_request(
 ) -> Request<RequestBody> {
     let mut headers = HeaderMap::new();
     for name in FORWARDED_HEADERS {
+        // Whether a filtered list changed is not the upstream's to say.
+        if *name == "if-none-match" && is_filtered(parts) {
+            continue;
+        }
         for value in parts.head.headers.get_all(*name) {
             headers.append(HeaderName::from_static(name), value.clone());
         }
@@ -109,7 +115,11 @@ fn upstream_request(
     headers.insert(header::AUTHORIZATION, token.header());
     // Whoever logs the way out can join it with the record; BigQuery ignores it.
     headers.insert("x-hansard-record", HeaderValue::from_str(&parts.record.to_string()).expect("a UUID"));
-    headers.insert(header::ACCEPT_ENCODING, accept_encoding(&parts.head.headers, &parts.plan));
+    let encoding = match is_filtered(parts) {
+        true => HeaderValue::from_static("identity"),
+        false => accept_encoding(&parts.head.headers, &parts.plan),
+    };
+    headers.insert(header::ACCEPT_ENCODING, encoding);
     let mut body = std::mem::replace(&mut parts.body, RequestBody::whole(Bytes::new()));
     if let Some(replaced) = parts.plan.body.take() {
         body.replace_read(replaced);
@@ -202,14 +212,29 @@ async fn received(bigquery: &BigQuery, parts: Forwardable<Plan>, answer: Upstrea
         head.headers.remove(header::CONTENT_LENGTH);
         head.headers.remove(header::CONTENT_ENCODING);
     }
+    let mut source = Source::Upstream(body);
+    if is_filtered(&parts) && head.status.is_success() {
+        source = match jobs_list::filtered(bigquery, &parts, source).await {
+            Ok(filtered) => Source::Own(Some(filtered)),
+            Err(why) => return failed(parts, StatusCode::BAD_GATEWAY, "badGateway", &why),
+        };
+        head.headers.remove(header::ETAG);
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
     let reading = Reading {
         status: head.status,
         shape: parts.plan.shape,
         gzip,
         edits,
         keeps_schema: parts.plan.keeps_schema,
+        project: parts.plan.project.clone(),
     };
-    answer::reading(head, body, reading, parts.presence, parts.plan.repeatable)
+    answer::reading(head, source, reading, parts.presence, parts.plan.repeatable)
+}
+
+/// A list of jobs shows everybody their own.
+fn is_filtered(parts: &Forwardable<Plan>) -> bool {
+    parts.plan.shape == Shape::Jobs && !parts.reads_all
 }
 
 /// An answer of our own in the place of one that did not come.

@@ -1,16 +1,25 @@
 //! What an answer says about its statement, its job and its result.
 
-use gateway::Learnt;
+use gateway::{JobRef, JobSeen, JobsSeen, Learnt};
 use http::StatusCode;
 use record::{Job, Statement, Status};
 use serde::Deserialize;
 use serde_json::Value;
+use state::Owned;
+use std::collections::BTreeMap;
 
 use crate::json::Watcher;
 use crate::methods::Shape;
+use crate::touches::{self, TableName};
 
 /// Reads what was watched.
-pub(crate) fn from_answer(status: StatusCode, shape: Shape, watcher: &Watcher, keeps_schema: bool) -> Learnt {
+pub(crate) fn from_answer(
+    status: StatusCode,
+    shape: Shape,
+    watcher: &Watcher,
+    keeps_schema: bool,
+    project: &str,
+) -> Learnt {
     let rows = watcher.rows();
     let Some(skeleton) = watcher.skeleton().filter(|skeleton| !skeleton.is_empty()) else {
         return Learnt { rows, ..Learnt::default() };
@@ -19,9 +28,13 @@ pub(crate) fn from_answer(status: StatusCode, shape: Shape, watcher: &Watcher, k
         return Learnt { status: error_status(skeleton), ..Learnt::default() };
     }
     match shape {
-        Shape::Query => serde_json::from_slice(skeleton).map(|answer| of_query(answer, rows, keeps_schema)),
-        Shape::Job => serde_json::from_slice(skeleton).map(of_job),
-        Shape::JobWrapped => serde_json::from_slice(skeleton).map(|wrapped: Wrapped| of_job(wrapped.job)),
+        Shape::Query => {
+            serde_json::from_slice(skeleton).map(|answer| of_query(answer, rows, keeps_schema, project))
+        }
+        Shape::Job => serde_json::from_slice(skeleton).map(|answer| learnt_of(seen(answer, project))),
+        Shape::JobWrapped => {
+            serde_json::from_slice(skeleton).map(|wrapped: Wrapped| learnt_of(seen(wrapped.job, project)))
+        }
         Shape::Rows => Ok(Learnt { rows: Some(rows.unwrap_or(0)), ..Learnt::default() }),
         Shape::Jobs | Shape::Other => Ok(Learnt::default()),
     }
@@ -63,6 +76,7 @@ fn error_status(skeleton: &[u8]) -> Status {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Reference {
+    project_id: String,
     job_id: String,
     location: String,
 }
@@ -84,10 +98,16 @@ struct QueryAnswer {
     page_row_count: Option<Value>,
     errors: Vec<ErrorProto>,
     schema: Option<Value>,
+    session_info: Option<Value>,
 }
 
-fn of_query(answer: QueryAnswer, rows: Option<u64>, keeps_schema: bool) -> Learnt {
+fn of_query(answer: QueryAnswer, rows: Option<u64>, keeps_schema: bool, project: &str) -> Learnt {
     let complete = answer.job_complete.unwrap_or(false);
+    let job = reference(&answer.job_reference, &answer.location, project);
+    let mut owns: Vec<Owned> = job.iter().map(|job| Owned::job(&job.project, &job.job)).collect();
+    owns.extend(touches::session_of(answer.session_info.as_ref()));
+    // A script's children are told by their own records, so it is followed though it is complete.
+    let under_way = job.filter(|_| !complete || answer.statement_type == "SCRIPT");
     // Rows may come as Arrow, which says how many they are.
     let arrow_rows = answer.page_row_count.as_ref().and_then(|count| digits(count).parse().ok());
     let failed = if complete { None } else { answer.errors.first() };
@@ -115,7 +135,19 @@ fn of_query(answer: QueryAnswer, rows: Option<u64>, keeps_schema: bool) -> Learn
         rows: rows.or(arrow_rows).or(complete.then_some(0)),
         status: failed.map(proto_status).unwrap_or_default(),
         schema: answer.schema.filter(|_| keeps_schema),
+        owns,
+        under_way,
     }
+}
+
+/// The job that an answer names, if it names one.
+fn reference(named: &Reference, location: &str, project: &str) -> Option<JobRef> {
+    let or = |first: &str, second: &str| if first.is_empty() { second.to_owned() } else { first.to_owned() };
+    (!named.job_id.is_empty()).then(|| JobRef {
+        project: or(&named.project_id, project),
+        job: named.job_id.clone(),
+        location: or(&named.location, location),
+    })
 }
 
 #[derive(Default, Deserialize)]
@@ -130,6 +162,21 @@ struct JobAnswer {
     job_reference: Reference,
     status: JobStatus,
     statistics: Statistics,
+    configuration: Configuration,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Configuration {
+    query: ConfiguredQuery,
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ConfiguredQuery {
+    query: Option<String>,
+    destination_table: TableName,
 }
 
 #[derive(Default, Deserialize)]
@@ -143,6 +190,8 @@ struct JobStatus {
 #[serde(default, rename_all = "camelCase")]
 struct Statistics {
     parent_job_id: String,
+    num_child_jobs: Option<Value>,
+    session_info: Option<Value>,
     total_bytes_processed: Option<Value>,
     total_slot_ms: Option<Value>,
     query: QueryStatistics,
@@ -168,10 +217,28 @@ struct TableReference {
     table_id: String,
 }
 
-fn of_job(answer: JobAnswer) -> Learnt {
+fn learnt_of(seen: JobSeen) -> Learnt {
+    let under_way = (!seen.is_done).then(|| seen.job.clone());
+    let own = Owned::job(&seen.job.project, &seen.job.job);
+    Learnt {
+        statement: seen.statement,
+        job: seen.facts,
+        location: seen.job.location.clone(),
+        status: seen.status,
+        // A dry run has no job.
+        under_way: under_way.filter(|job| !job.job.is_empty()),
+        owns: seen.owns.into_iter().chain(Some(own).filter(|_| !seen.job.job.is_empty())).collect(),
+        ..Learnt::default()
+    }
+}
+
+fn seen(answer: JobAnswer, project: &str) -> JobSeen {
     let query = answer.statistics.query;
     let tables = query.referenced_tables.iter().take(200);
-    Learnt {
+    let named = answer.job_reference;
+    JobSeen {
+        is_done: answer.status.state == "DONE",
+        has_children: answer.statistics.num_child_jobs.as_ref().is_some_and(|count| digits(count) != "0"),
         statement: Statement {
             certain: !query.statement_type.is_empty(),
             kind: query.statement_type,
@@ -180,8 +247,8 @@ fn of_job(answer: JobAnswer) -> Learnt {
                 .collect(),
             ..Statement::default()
         },
-        job: Job {
-            id: answer.job_reference.job_id,
+        facts: Job {
+            id: named.job_id.clone(),
             parent: answer.statistics.parent_job_id,
             state: answer.status.state,
             cache_hit: query.cache_hit,
@@ -192,11 +259,58 @@ fn of_job(answer: JobAnswer) -> Learnt {
             estimate_bytes: query.estimated_bytes_processed.as_ref().map(digits),
             ..Job::default()
         },
-        location: answer.job_reference.location,
-        rows: None,
         status: answer.status.error_result.as_ref().map(proto_status).unwrap_or_default(),
-        schema: None,
+        owns: answer
+            .configuration
+            .query
+            .destination_table
+            .anonymous()
+            .into_iter()
+            .chain(touches::session_of(answer.statistics.session_info.as_ref()))
+            .collect(),
+        sql: answer.configuration.query.query,
+        labels: without_ours(answer.configuration.labels),
+        job: reference(&named, &named.location, project).unwrap_or_default(),
     }
+}
+
+fn without_ours(mut labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    labels.retain(|key, _| !crate::understand::OUR_LABELS.contains(&key.as_str()));
+    labels
+}
+
+/// `JobList`
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct JobsAnswer {
+    jobs: Option<Vec<ListedJob>>,
+    next_page_token: Option<String>,
+}
+
+/// An item of a list, which has its state beside its status too.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ListedJob {
+    state: String,
+    #[serde(flatten)]
+    job: JobAnswer,
+}
+
+/// One job, or a list of them.
+pub(crate) fn jobs(body: &[u8]) -> Option<JobsSeen> {
+    let value: Value = serde_json::from_slice(body).ok()?;
+    if value.get("jobReference").is_some() {
+        let job: JobAnswer = serde_json::from_value(value).ok()?;
+        return Some(JobsSeen { jobs: vec![seen(job, "")], next_page: None });
+    }
+    let list: JobsAnswer = serde_json::from_value(value).ok()?;
+    let jobs = list.jobs.unwrap_or_default().into_iter().map(|mut listed| {
+        if listed.job.status.state.is_empty() {
+            listed.job.status.state = listed.state;
+        }
+        seen(listed.job, "")
+    });
+    Some(JobsSeen { jobs: jobs.collect(), next_page: list.next_page_token.filter(|page| !page.is_empty()) })
 }
 
 fn proto_status(error: &ErrorProto) -> Status {

@@ -5,8 +5,10 @@
 mod methods;
 mod route;
 mod understand;
+mod touches;
 mod forward;
 mod answer;
+mod jobs_list;
 mod learn;
 mod refuse;
 mod uploads;
@@ -20,20 +22,23 @@ pub use json::RowColumns;
 pub use methods::{Effect, METHODS, Method, Shape, named};
 pub use refuse::{error_body, token_error};
 
-use gateway::{Action, Answer, Cleared, Inspect, Marks, Refusal, Reply, Request, Upstream};
+use gateway::{Action, Answer, Cleared, Inspect, JobRef, JobsSeen, Marks, Refusal, Reply, Request, Upstream};
 use http::Uri;
 use hyper::body::Incoming;
 use outbound::{Https, OutboundError};
 use record::{Clock, RecordId};
-use state::State;
+use state::{Owners, State};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use crate::route::percent_encode;
 
 /// BigQuery's REST API as an upstream.
 pub struct BigQuery {
     client: Https<gateway::RequestBody>,
     state: Arc<State>,
+    owners: Arc<Owners>,
     clock: Arc<dyn Clock>,
     public_url: Uri,
     discovery: discovery::Discovery,
@@ -43,12 +48,13 @@ impl BigQuery {
     /// `discovery` is a discovery document to serve instead of the upstream's own.
     pub fn new(
         state: Arc<State>,
+        owners: Arc<Owners>,
         clock: Arc<dyn Clock>,
         public_url: Uri,
         discovery: Option<PathBuf>,
     ) -> Result<Self, OutboundError> {
         let discovery = discovery::Discovery::new(discovery);
-        Ok(Self { client: outbound::https()?, state, clock, public_url, discovery })
+        Ok(Self { client: outbound::https()?, state, owners, clock, public_url, discovery })
     }
 }
 
@@ -85,9 +91,34 @@ impl Upstream for BigQuery {
         forward::forward(self, cleared)
     }
 
+    fn ask_job(&self, job: &JobRef) -> Uri {
+        let location = match job.location.as_str() {
+            "" => String::new(),
+            location => format!("?location={}", percent_encode(location)),
+        };
+        let (project, job) = (percent_encode(&job.project), percent_encode(&job.job));
+        own_uri(&format!("/bigquery/v2/projects/{project}/jobs/{job}{location}"))
+    }
+
+    fn ask_children(&self, parent: &JobRef, page: Option<&str>) -> Uri {
+        let page = page.map(|page| format!("&pageToken={}", percent_encode(page))).unwrap_or_default();
+        let (project, job) = (percent_encode(&parent.project), percent_encode(&parent.job));
+        own_uri(&format!(
+            "/bigquery/v2/projects/{project}/jobs?parentJobId={job}&projection=full&maxResults=1000{page}"
+        ))
+    }
+
+    fn read_jobs(&self, body: &[u8]) -> Option<JobsSeen> {
+        learn::jobs(body)
+    }
+
     fn refuse(&self, refusal: &Refusal, record: Option<RecordId>) -> Reply {
         refuse::refuse(refusal, record)
     }
+}
+
+fn own_uri(text: &str) -> Uri {
+    text.parse().expect("its parts are encoded")
 }
 
 /// What the client answers with.

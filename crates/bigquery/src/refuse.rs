@@ -35,8 +35,11 @@ fn shape(reason: Reason) -> (StatusCode, &'static str) {
     match reason {
         Reason::Unauthenticated => (StatusCode::UNAUTHORIZED, "authError"),
         Reason::Denied => (StatusCode::FORBIDDEN, "accessDenied"),
-        Reason::UnknownMethod | Reason::UnknownConnection => (StatusCode::NOT_FOUND, "notFound"),
+        Reason::UnknownMethod | Reason::UnknownConnection | Reason::NotFound => {
+            (StatusCode::NOT_FOUND, "notFound")
+        }
         Reason::Invalid => (StatusCode::BAD_REQUEST, "invalid"),
+        Reason::Duplicate => (StatusCode::CONFLICT, "duplicate"),
         Reason::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "uploadTooLarge"),
         Reason::Unrecorded | Reason::Upstream => (StatusCode::SERVICE_UNAVAILABLE, "backendError"),
         Reason::Withheld => (StatusCode::FORBIDDEN, "stopped"),
@@ -69,6 +72,7 @@ fn canonical(status: StatusCode) -> &'static str {
         401 => "UNAUTHENTICATED",
         403 => "PERMISSION_DENIED",
         404 => "NOT_FOUND",
+        409 => "ALREADY_EXISTS",
         502 | 503 => "UNAVAILABLE",
         _ => "UNKNOWN",
     }

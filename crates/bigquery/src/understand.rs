@@ -1,7 +1,7 @@
 //! What a request asks for, and what is to be sent upstream for it.
 
 use bytes::Bytes;
-use gateway::{Action, Inspect, Marks, Reason, Refusal, Request};
+use gateway::{Action, Inspect, JobRef, Marks, Reason, Refusal, Request};
 use http::HeaderMap;
 use record::{Job, RequestFacts, Statement};
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use std::ops::Range;
 use crate::json::{Edit, Mask, Members, Splice, check_plain, members};
 use crate::methods::{Effect, Method, Shape};
 use crate::route::{Route, RouteKind, parse_query, percent_encode};
+use crate::touches::{self, Property, Reached, TOUCHES_MAX, TableName};
 
 /// Labels that a job may have at all is 64: with so many of the client's own, ours have no place.
 const CLIENT_LABELS_MAX: usize = 62;
@@ -32,6 +33,10 @@ pub struct Plan {
     /// Applied to an answer of success, in order.
     pub(crate) edits: Vec<Edit>,
     pub(crate) shape: Shape,
+    /// The billing project.
+    pub(crate) project: String,
+    /// The parent whose children are listed.
+    pub(crate) parent: Option<String>,
     pub(crate) repeatable: bool,
     /// The upload that a part belongs to.
     pub(crate) upload_id: Option<String>,
@@ -81,6 +86,7 @@ struct Asked {
     request_id: Option<Value>,
     job_reference: Option<AskedReference>,
     configuration: Option<AskedConfiguration>,
+    connection_properties: Option<Vec<Property>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -97,6 +103,8 @@ struct AskedConfiguration {
     dry_run: Option<Value>,
     labels: Option<Value>,
     query: Option<AskedQuery>,
+    copy: Option<AskedSources>,
+    extract: Option<AskedSources>,
 }
 
 #[derive(Default, Deserialize)]
@@ -105,6 +113,30 @@ struct AskedQuery {
     query: Option<String>,
     query_parameters: Option<Value>,
     maximum_bytes_billed: Option<Value>,
+    connection_properties: Option<Vec<Property>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct AskedSources {
+    source_table: Option<TableName>,
+    source_tables: Option<Vec<TableName>>,
+}
+
+impl Asked {
+    fn reached(&self) -> Reached<'_> {
+        let configuration = self.configuration.as_ref();
+        let query = configuration.and_then(|configuration| configuration.query.as_ref());
+        let inner = query.and_then(|query| query.connection_properties.as_ref());
+        let jobs = configuration.into_iter().flat_map(|asked| asked.copy.iter().chain(&asked.extract));
+        Reached {
+            properties: self.connection_properties.iter().chain(inner).flatten().collect(),
+            sources: jobs
+                .flat_map(|job| job.source_table.iter().chain(job.source_tables.iter().flatten()))
+                .collect(),
+            sql: self.query.as_deref().or(query.and_then(|query| query.query.as_deref())),
+        }
+    }
 }
 
 /// Understands a request whose body was inspected.
@@ -117,6 +149,11 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
     let asked = body.asked(method)?;
     same_project(&route, &asked)?;
     let spliced = splice(&route, method, &body, &asked, marks)?;
+    let touches = touches::touches(&route, method, &asked.reached());
+    if touches.len() >= TOUCHES_MAX {
+        return Err(invalid("The request names too many jobs and anonymous tables."));
+    }
+    let retry = asked.request_id.as_ref().and_then(Value::as_str).map(|id| format!("requestId:{id}"));
     // The answer to an upload's start is an address, not a job.
     let shape = match (route.kind, method) {
         (RouteKind::UploadStart, _) | (_, None) => Shape::Other,
@@ -129,6 +166,15 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
     let reference = asked.job_reference.unwrap_or_default();
     let is_dry = is_true(&asked.dry_run) || is_true(&configuration.dry_run);
     let job_id = reference.job_id.filter(|id| !id.is_empty()).or(spliced.job_id.clone());
+    let location = asked.location.or(reference.location).unwrap_or_default();
+    let starts = match (&job_id, method.map(|method| method.name)) {
+        (Some(job), Some("jobs.insert")) if !is_dry && route.kind != RouteKind::UploadPart => Some(JobRef {
+            project: route.project().unwrap_or_default().to_owned(),
+            job: job.clone(),
+            location: location.clone(),
+        }),
+        _ => None,
+    };
     Ok(Action {
         method: route.method_name().to_owned(),
         request: RequestFacts {
@@ -146,7 +192,10 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
                 .map(digits),
             ..Job::default()
         },
-        location: asked.location.or(reference.location).unwrap_or_default(),
+        location,
+        touches,
+        starts,
+        retry,
         labels: client_labels(labels.as_ref()),
         text: ledger::StatementText {
             sql: asked.query.or(asked_query.query),
@@ -160,6 +209,8 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
             body: spliced.body.or_else(|| body.replacement()),
             edits,
             shape,
+            project: route.project().unwrap_or_default().to_owned(),
+            parent: route.query_value("parentJobId").map(str::to_owned),
             repeatable: is_dry || method.is_some_and(|method| method.effect == Effect::Read),
             upload_id: route.query_value("upload_id").map(str::to_owned),
             keeps_schema: fields.is_some(),
@@ -288,9 +339,17 @@ fn splice(
     let mut job_id = None;
     match method.name {
         "jobs.query" => {
-            if asked.request_id.is_none() {
-                let id = format!("\"{}\"", marks.record);
-                splice.add_member(&object, outer.len(), "requestId", &id);
+            match (&asked.request_id, outer.iter().find(|(key, _)| key == "requestId")) {
+                (Some(Value::String(id)), Some((_, span))) if !id.is_empty() => {
+                    splice.replace(span, format!("\"{}\"", own_request_id(&marks.principal, id)));
+                }
+                // One that is no text is BigQuery's to judge.
+                (Some(_), _) => {}
+                (None, Some(_)) => {}
+                (None, None) => {
+                    let id = format!("\"{}\"", marks.record);
+                    splice.add_member(&object, outer.len(), "requestId", &id);
+                }
             }
             if marks.label_jobs && !is_true(&asked.dry_run) {
                 label(&mut splice, text, &object, &outer, marks)?;
@@ -316,6 +375,15 @@ fn splice(
     let edited = splice.apply(text);
     let whole = [&body.whole[..json.start], &edited, &body.whole[json.end..]].concat();
     Ok(Spliced { body: Some(whole.into()), job_id })
+}
+
+/// BigQuery answers a `requestId` that it has seen with the job it started then. All principals share one
+/// credential there, so each gets ids of its own: nobody is answered with somebody else's rows.
+fn own_request_id(principal: &str, id: &str) -> String {
+    let mut hash = ledger::sha256(format!("{principal}\0{id}").as_bytes()).to_string();
+    // BigQuery takes 36 characters.
+    hash.truncate(36);
+    hash
 }
 
 fn span_of_outer(text: &[u8]) -> Range<usize> {
@@ -432,13 +500,14 @@ fn needed_fields(shape: Shape) -> &'static str {
         Shape::Rows => "totalRows",
         Shape::Job => "jobReference,status,statistics,configuration/jobType",
         Shape::JobWrapped => "job(jobReference,status,statistics)",
-        Shape::Jobs | Shape::Other => "",
+        Shape::Jobs => "jobs(jobReference,statistics/parentJobId)",
+        Shape::Other => "",
     }
 }
 
 /// What only `jobs.query` has.
 const NEEDED_OF_QUERY: &str =
-    "queryId,statementType,totalBytesBilled,totalSlotMs,dmlStats,location,pageRowCount";
+    "queryId,statementType,totalBytesBilled,totalSlotMs,dmlStats,location,pageRowCount,sessionInfo";
 
 fn target(route: &Route, query: &[(String, String)], fields: Option<&str>, shape: Shape) -> String {
     let mut pairs: Vec<String> = query

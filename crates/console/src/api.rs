@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use identity::Identity;
+use identity::VirtualKeys;
 use ledger::{Filter, Ledger, Retention};
 use record::{Actor, Clock};
 use serde_json::json;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use crate::stream::{ApiReply, failure, lines, object};
 use crate::{keys, read};
@@ -14,9 +14,14 @@ use crate::{keys, read};
 /// Everything that a command or a page may ask of a data folder.
 pub struct Api {
     pub ledger: Arc<Ledger>,
-    /// Absent where a folder was opened without a gateway.
-    pub identity: Arc<Identity>,
+    pub keys: Arc<VirtualKeys>,
     pub clock: Arc<dyn Clock>,
+    settings: RwLock<Arc<ApiSettings>>,
+}
+
+/// What of the configuration the API needs; another version may take its place.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
     pub retention: Retention,
     pub public_url: String,
     /// Connections as they may be shown: never a secret.
@@ -50,6 +55,26 @@ pub fn needs(method: &Method, path: &str) -> Access {
 }
 
 impl Api {
+    /// Assembles it.
+    pub fn new(
+        ledger: Arc<Ledger>,
+        keys: Arc<VirtualKeys>,
+        clock: Arc<dyn Clock>,
+        settings: ApiSettings,
+    ) -> Self {
+        Self { ledger, keys, clock, settings: RwLock::new(Arc::new(settings)) }
+    }
+
+    /// The version that holds now.
+    pub fn settings(&self) -> Arc<ApiSettings> {
+        self.settings.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Another version holds from here on.
+    pub fn reload(&self, settings: ApiSettings) {
+        *self.settings.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(settings);
+    }
+
     /// Answers a request of somebody who may.
     pub async fn answer(self: Arc<Self>, request: ApiRequest) -> ApiReply {
         let path: Vec<&str> = request.path.split('/').filter(|part| !part.is_empty()).collect();
@@ -70,9 +95,11 @@ impl Api {
             ("POST", ["keys"]) => keys::issue(self, request).await,
             ("DELETE", ["keys", id]) => keys::revoke(self, id, request.actor.clone()).await,
             ("GET", ["connections"]) => lines(move |out| {
-                self.connections.iter().try_for_each(|connection| match out.object(connection).is_break() {
-                    true => Err("nobody reads".to_owned()),
-                    false => Ok(()),
+                self.settings().connections.iter().try_for_each(|connection| {
+                    match out.object(connection).is_break() {
+                        true => Err("nobody reads".to_owned()),
+                        false => Ok(()),
+                    }
                 })
             }),
             ("POST", ["retention"]) => self.retention(request).await,
@@ -83,8 +110,8 @@ impl Api {
     async fn retention(self: Arc<Self>, request: ApiRequest) -> ApiReply {
         let dry = request.query.split('&').any(|pair| pair == "dry_run=true");
         let done = tokio::task::spawn_blocking(move || match dry {
-            true => self.ledger.retention_due(&self.retention),
-            false => self.ledger.retention_run(&self.retention, request.actor),
+            true => self.ledger.retention_due(&self.settings().retention),
+            false => self.ledger.retention_run(&self.settings().retention, request.actor),
         });
         match done.await.expect("retention does not panic") {
             Ok(dropped) => object(StatusCode::OK, &json!({"dry_run": dry, "dropped": dropped})),

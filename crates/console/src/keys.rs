@@ -36,7 +36,7 @@ fn agent() -> PrincipalKind {
 
 pub(crate) async fn list(api: Arc<Api>) -> ApiReply {
     lines(move |out| {
-        for key in api.identity.keys().list().map_err(|error| error.to_string())? {
+        for key in api.keys.list().map_err(|error| error.to_string())? {
             if out.object(&key).is_break() {
                 break;
             }
@@ -50,7 +50,9 @@ pub(crate) async fn issue(api: Arc<Api>, request: ApiRequest) -> ApiReply {
         Ok(wanted) => wanted,
         Err(error) => return failure(StatusCode::BAD_REQUEST, error.to_string()),
     };
-    let found = api.connections.iter().find(|connection| connection["name"] == wanted.connection.as_str());
+    let settings = api.settings();
+    let found =
+        settings.connections.iter().find(|connection| connection["name"] == wanted.connection.as_str());
     let Some(connection) = found else {
         return failure(
             StatusCode::NOT_FOUND,
@@ -85,7 +87,7 @@ pub(crate) async fn issue(api: Arc<Api>, request: ApiRequest) -> ApiReply {
 fn make(api: &Api, wanted: Wanted, project: &str, actor: &Actor) -> Result<(VirtualKey, Value), String> {
     let id = record::RecordId::new(api.clock.now()).0.simple().to_string();
     let email = format!("key-{id}@hansard.invalid");
-    let token_uri = format!("{}/token", api.public_url);
+    let token_uri = format!("{}/token", api.settings().public_url);
     let issued = registry::issue_virtual_key(&id, &email, project, &token_uri);
     let now = api.clock.now();
     let key = VirtualKey {
@@ -104,7 +106,7 @@ fn make(api: &Api, wanted: Wanted, project: &str, actor: &Actor) -> Result<(Virt
         public_pem: issued.public_pem,
     };
     let file = serde_json::from_slice(issued.file.reveal()).map_err(|error| error.to_string())?;
-    api.identity.keys().insert(key.clone()).map_err(|error| error.to_string())?;
+    api.keys.insert(key.clone()).map_err(|error| error.to_string())?;
     Ok((key, file))
 }
 
@@ -112,9 +114,7 @@ pub(crate) async fn revoke(api: Arc<Api>, id: &str, actor: Actor) -> ApiReply {
     let (owned, now) = (id.to_owned(), api.clock.now());
     let revoked = {
         let (api, id) = (api.clone(), owned.clone());
-        tokio::task::spawn_blocking(move || api.identity.keys().revoke(&id, now))
-            .await
-            .expect("revoking does not panic")
+        tokio::task::spawn_blocking(move || api.keys.revoke(&id, now)).await.expect("revoking does not panic")
     };
     match revoked {
         Ok(true) => match recorded(&api, actor, json!({"action": "key.revoke", "key": owned})).await {

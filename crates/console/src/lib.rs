@@ -8,5 +8,5 @@ mod keys;
 mod read;
 mod stream;
 
-pub use api::{Access, Api, ApiRequest, needs};
+pub use api::{Access, Api, ApiRequest, ApiSettings, needs};
 pub use stream::{ApiBody, ApiReply};

@@ -5,7 +5,6 @@ use http::StatusCode;
 use ledger::{EventDraft, Filter};
 use record::{Client, Outcome, Record, RecordId, RecordKind, SessionId, Status};
 use serde_json::{Map, Value, json};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::api::{Api, ApiRequest, filter, pairs};
@@ -133,6 +132,39 @@ pub(crate) async fn record(api: Arc<Api>, id: &str, request: &ApiRequest) -> Api
     lines(move |out| with_data(&api, out, &record))
 }
 
+/// How a kept body is told.
+enum Told {
+    Json,
+    /// As one JSON string; `rest` is the beginning of a character whose end is in the next part.
+    Text {
+        rest: Vec<u8>,
+        begun: bool,
+    },
+}
+
+impl Told {
+    fn part(&mut self, window: &[u8]) -> Bytes {
+        let Self::Text { rest, begun } = self else { return Bytes::copy_from_slice(window) };
+        rest.extend_from_slice(window);
+        let whole = match std::str::from_utf8(rest) {
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            _ => rest.len(),
+        };
+        let quoted = Value::String(String::from_utf8_lossy(&rest[..whole]).into_owned()).to_string();
+        rest.drain(..whole);
+        let inner = &quoted[1..quoted.len() - 1];
+        let open = if std::mem::replace(begun, true) { "" } else { "\"" };
+        format!("{open}{inner}").into()
+    }
+
+    fn end(&mut self) -> Bytes {
+        match self {
+            Self::Json => Bytes::new(),
+            Self::Text { .. } => Bytes::from_static(b"\""),
+        }
+    }
+}
+
 /// The record with `result.data`: the windows are written as they are read, never all at once.
 fn with_data(api: &Api, out: &Lines, record: &Record) -> Result<(), String> {
     let mut value = serde_json::to_value(record).map_err(|error| error.to_string())?;
@@ -147,13 +179,20 @@ fn with_data(api: &Api, out: &Lines, record: &Record) -> Result<(), String> {
     let mark = Value::String(MARK.to_owned()).to_string();
     let (before, after) = text.split_once(&mark).ok_or("a record without a result")?;
     let _ = out.bytes(Bytes::copy_from_slice(before.as_bytes()));
-    let mut wrote = false;
+    // A body that was cut off, or was none of JSON, is told as text.
+    let is_whole = !matches!(record.outcome, Outcome::Aborted | Outcome::Interrupted | Outcome::Unknown);
+    let mut told: Option<Told> = None;
     let kept = api.ledger.result_windows(record.id, |window| {
-        wrote = true;
-        out.bytes(Bytes::copy_from_slice(window))
+        let told = told.get_or_insert_with(|| {
+            let is_json =
+                window.trim_ascii_start().starts_with(b"{") || window.trim_ascii_start().starts_with(b"[");
+            if is_whole && is_json { Told::Json } else { Told::Text { rest: Vec::new(), begun: false } }
+        });
+        out.bytes(told.part(window))
     });
-    if !kept.map_err(|error| error.to_string())? || !wrote {
-        let _: ControlFlow<()> = out.bytes(Bytes::from_static(b"null"));
+    match (kept.map_err(|error| error.to_string())?, told) {
+        (true, Some(mut told)) => drop(out.bytes(told.end())),
+        _ => drop(out.bytes(Bytes::from_static(b"null"))),
     }
     let _ = out.bytes(format!("{after}\n").into());
     Ok(())

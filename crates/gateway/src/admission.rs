@@ -1,21 +1,25 @@
 //! Admission: who asks, through what, doing what, and whether it may.
 
 use identity::{Identified, Stranger};
-use ledger::{IntentDraft, OpenRecord, StatementText};
+use ledger::{IntentDraft, OpenRecord, Recording, StatementText, failpoint};
 use policy::{Expression, Facts};
 use record::{
-    Client, Decision, Effect, Job, PrincipalKind, RecordId, RecordKind, RequestFacts, SessionId, Statement,
-    Target, Task,
+    Actor, Client, Decision, Effect, Job, PrincipalKind, RecordId, RecordKind, RequestFacts, SessionId,
+    Statement, Target, Task,
 };
 use registry::Connection;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::exchange::Gateway;
+use crate::exchange::{Gateway, Rulebook};
 use crate::limits::FACT_BYTES_MAX;
+use crate::ownership::Asker;
 use crate::refusal::{Reason, Refusal};
 use crate::request::{BodyError, Presence, Request, RequestBody};
-use crate::upstream::{Action, Marks, Upstream};
+use crate::upstream::{Action, JobRef, Marks, Upstream};
+
+/// The principal of the gateway's own questions.
+const OWN_PRINCIPAL: &str = "hansard/gateway";
 
 /// A connection's rules beside its registration.
 pub struct ConnectionRules {
@@ -26,7 +30,15 @@ pub struct ConnectionRules {
 pub(crate) struct Admission<P> {
     pub(crate) id: RecordId,
     pub(crate) intent: IntentDraft,
+    pub(crate) recording: Recording,
     pub(crate) ruling: Ruling<P>,
+}
+
+/// What admission came to where nothing could be ruled.
+pub(crate) struct Refused {
+    pub(crate) id: RecordId,
+    pub(crate) intent: IntentDraft,
+    pub(crate) recording: Recording,
 }
 
 /// The ruling.
@@ -39,7 +51,8 @@ pub(crate) enum Ruling<P> {
 pub struct Permit<P> {
     registry: Arc<registry::Registry>,
     connection: usize,
-    principal: String,
+    asker: Arc<Asker>,
+    starts: Option<JobRef>,
     plan: P,
 }
 
@@ -47,7 +60,7 @@ pub struct Permit<P> {
 pub struct Cleared<P> {
     registry: Arc<registry::Registry>,
     connection: usize,
-    principal: String,
+    asker: Arc<Asker>,
     plan: P,
     request: Request,
     record: RecordId,
@@ -56,12 +69,22 @@ pub struct Cleared<P> {
 }
 
 impl<P> Permit<P> {
+    /// Who has it.
+    pub(crate) fn asker(&self) -> Arc<Asker> {
+        self.asker.clone()
+    }
+
+    /// The job that the request starts, where its id is known.
+    pub(crate) fn starts(&self) -> Option<&JobRef> {
+        self.starts.as_ref()
+    }
+
     /// The only way to a `Cleared`: with the record open.
     pub fn clear(self, request: Request, open: &OpenRecord) -> Cleared<P> {
         Cleared {
             registry: self.registry,
             connection: self.connection,
-            principal: self.principal,
+            asker: self.asker,
             plan: self.plan,
             request,
             record: open.id(),
@@ -82,6 +105,8 @@ pub struct Forwardable<P> {
     pub session: SessionId,
     /// Whose request it is: provider and id, as one string.
     pub principal: String,
+    /// Whether it may see what is others'.
+    pub reads_all: bool,
     /// Everything of the body that was not inspected passes through it.
     pub upload: ledger::UploadRecorder,
     registry: Arc<registry::Registry>,
@@ -106,7 +131,8 @@ impl<P> Cleared<P> {
             presence: self.request.presence,
             record: self.record,
             session: self.session,
-            principal: self.principal,
+            principal: self.asker.principal.clone(),
+            reads_all: self.asker.reads_all,
             upload: self.upload,
             registry: self.registry,
             connection: self.connection,
@@ -120,57 +146,151 @@ struct Known<P> {
     action: Option<Action<P>>,
     method: String,
     project: String,
+    asker: Option<Arc<Asker>>,
+    repeats: Option<RecordId>,
+}
+
+impl<P> Default for Known<P> {
+    fn default() -> Self {
+        Self {
+            connection: None,
+            action: None,
+            method: String::new(),
+            project: String::new(),
+            asker: None,
+            repeats: None,
+        }
+    }
 }
 
 impl<U: Upstream> Gateway<U> {
     /// Identify, route, resolve, read what must be read, understand, decide. Only a stranger gets no record of
     /// its own; every other no is a ruling.
     pub(crate) async fn admit(&self, request: &mut Request) -> Result<Admission<U::Plan>, Stranger> {
-        let mut who = self.identity.identify(&request.head.headers).await?;
-        self.count_agents(&mut who);
+        failpoint("accepted");
+        let rulebook = self.rulebook();
+        let mut who = rulebook.identity.identify(&request.head.headers).await?;
+        rulebook.count_agents(&mut who);
         let session = self.sessions.touch(&who.session_key, who.session, self.clock.now());
         let id = RecordId::new(request.received);
-        let mut known =
-            Known { connection: None, action: None, method: String::new(), project: String::new() };
-        let ruled = self.rule(&who, request, &mut known, id, session).await;
-        let intent = self.intent(&who, request, &mut known, session, ruled.is_ok());
-        let ruling = match (ruled, known.connection, known.action) {
-            (Ok(()), Some(connection), Some(action)) => {
-                let principal = format!("{}/{}", who.principal.idp, who.principal.id);
+        let mut known = Known::default();
+        let marks = Marks { record: id, session, label_jobs: false, principal: String::new() };
+        let ruled = self.rule(&rulebook, &who, request, &mut known, marks).await;
+        let by =
+            By { actor: who.actor(), task: who.principal.task.clone(), session, caused_by: known.repeats };
+        let intent = intent(&rulebook, by, request, &mut known, ruled.is_ok());
+        let ruling = match (ruled, known) {
+            (
+                Ok(()),
+                Known { connection: Some(connection), action: Some(action), asker: Some(asker), .. },
+            ) => {
+                let registry = rulebook.registry.clone();
                 Ruling::Permitted(Permit {
-                    registry: self.registry.clone(),
+                    registry,
                     connection,
-                    principal,
+                    asker,
+                    starts: action.starts,
                     plan: action.plan,
                 })
             }
-            (Err(refusal), ..) => Ruling::Refused(refusal),
-            (Ok(()), ..) => Ruling::Refused(Refusal::new(Reason::Invalid, "the request was not understood")),
+            (Err(refusal), _) => Ruling::Refused(refusal),
+            (Ok(()), _) => Ruling::Refused(Refusal::new(Reason::Invalid, "the request was not understood")),
         };
-        Ok(Admission { id, intent, ruling })
+        Ok(Admission { id, intent, recording: rulebook.recording, ruling })
+    }
+
+    /// Somebody is known, and what is asked is not: all that is left is a no.
+    pub(crate) async fn admit_refused(&self, request: &Request) -> Result<Refused, Stranger> {
+        let rulebook = self.rulebook();
+        let who = rulebook.identity.identify(&request.head.headers).await?;
+        let session = self.sessions.touch(&who.session_key, who.session, self.clock.now());
+        let by = By { actor: who.actor(), task: who.principal.task.clone(), session, caused_by: None };
+        let intent = intent::<U::Plan>(&rulebook, by, request, &mut Known::default(), false);
+        Ok(Refused { id: RecordId::new(request.received), intent, recording: rulebook.recording })
+    }
+
+    /// The same for a question of the gateway's own, which nobody has to allow; none if the connection is gone.
+    pub(crate) fn admit_own(
+        &self,
+        request: &Request,
+        connection: &str,
+        cause: Option<RecordId>,
+    ) -> Option<Admission<U::Plan>> {
+        let rulebook = self.rulebook();
+        let at = rulebook.registry.connections.iter().position(|known| known.name.as_str() == connection)?;
+        let session = self.ledger.node_session();
+        let id = RecordId::new(request.received);
+        let route = self.upstream.route(request).ok()?;
+        let project = self.upstream.project(&route).unwrap_or_default().to_owned();
+        let marks = Marks { record: id, session, label_jobs: false, principal: OWN_PRINCIPAL.to_owned() };
+        let action = self.upstream.understand(route, request, &marks).ok()?;
+        let method = action.method.clone();
+        let mut known =
+            Known { connection: Some(at), action: Some(action), method, project, ..Known::default() };
+        let actor = ledger::Ledger::gateway_actor();
+        let by = By { actor: actor.clone(), task: String::new(), session, caused_by: cause };
+        let intent = intent(&rulebook, by, request, &mut known, true);
+        let asker = Asker {
+            principal: OWN_PRINCIPAL.to_owned(),
+            actor,
+            connection: connection.to_owned(),
+            reads_all: true,
+            changes_all: false,
+        };
+        let registry = rulebook.registry.clone();
+        let plan = known.action?.plan;
+        let permit = Permit { registry, connection: at, asker: Arc::new(asker), starts: None, plan };
+        Some(Admission { id, intent, recording: rulebook.recording, ruling: Ruling::Permitted(permit) })
     }
 
     async fn rule(
         &self,
+        rulebook: &Rulebook,
         who: &Identified,
         request: &mut Request,
         known: &mut Known<U::Plan>,
-        record: RecordId,
-        session: SessionId,
+        mut marks: Marks,
     ) -> Result<(), Refusal> {
         let route = self.upstream.route(request)?;
         known.project = self.upstream.project(&route).unwrap_or_default().to_owned();
-        let connection = self.resolve(who, self.upstream.project(&route), self.upstream.serves_any(&route));
+        let connection =
+            rulebook.resolve(who, self.upstream.project(&route), self.upstream.serves_any(&route));
         known.connection = connection.as_ref().ok().copied();
+        let registered = known.connection.map(|at| &rulebook.registry.connections[at]);
+        let asker = Arc::new(rulebook.asker(who, registered));
         // What is refused is read and understood too: the record says what was tried.
         request.body.inspect(|read| self.upstream.inspect(&route, read)).await.map_err(body_refusal)?;
-        let label_jobs = known.connection.is_some_and(|at| self.registry.connections[at].label_jobs);
-        let marks = Marks { record, session, label_jobs };
+        marks.label_jobs = registered.is_some_and(|registered| registered.label_jobs);
+        marks.principal.clone_from(&asker.principal);
         let understood = self.upstream.understand(route, request, &marks).map(|action| {
             known.method = action.method.clone();
             known.action = Some(action);
         });
-        connection.and(understood)
+        connection.and(understood)?;
+        if let Some(action) = &known.action {
+            self.check_touches(&asker, &action.touches).await?;
+            known.repeats =
+                self.repeats(&asker, action.starts.as_ref(), action.retry.as_deref(), marks.record).await;
+        }
+        known.asker = Some(asker);
+        Ok(())
+    }
+}
+
+impl Rulebook {
+    fn asker(&self, who: &Identified, connection: Option<&Connection>) -> Asker {
+        let is_auditor = self
+            .auditor
+            .as_ref()
+            .is_some_and(|auditor| auditor.holds(&Facts::about(&who.principal)).unwrap_or(false));
+        let is_shared = connection.is_some_and(|connection| connection.shared_history);
+        Asker {
+            principal: format!("{}/{}", who.principal.idp, who.principal.id),
+            actor: who.actor(),
+            connection: connection.map(|connection| connection.name.to_string()).unwrap_or_default(),
+            reads_all: is_shared || is_auditor,
+            changes_all: is_shared,
+        }
     }
 
     /// Who counts as an agent. An expression that can't be evaluated makes one: the kind only makes stricter.
@@ -232,64 +352,71 @@ impl<U: Upstream> Gateway<U> {
             }
         }
     }
+}
 
-    fn intent(
-        &self,
-        who: &Identified,
-        request: &Request,
-        known: &mut Known<U::Plan>,
-        session: SessionId,
-        allowed: bool,
-    ) -> IntentDraft {
-        let line = line_facts(request);
-        let (facts, statement, job, location, labels, text) = match &mut known.action {
-            Some(action) => (
-                std::mem::take(&mut action.request),
-                std::mem::take(&mut action.statement),
-                std::mem::take(&mut action.job),
-                std::mem::take(&mut action.location),
-                std::mem::take(&mut action.labels),
-                std::mem::take(&mut action.text),
-            ),
-            None => (
-                RequestFacts::default(),
-                Statement::default(),
-                Job::default(),
-                String::new(),
-                BTreeMap::new(),
-                // Not understood: the body stands as it came.
-                StatementText { body: body_as_it_came(request), ..StatementText::default() },
-            ),
-        };
-        let connection = known.connection.map(|at| &self.registry.connections[at]);
-        IntentDraft {
-            session,
-            kind: RecordKind::Exchange,
-            received: request.received,
-            actor: who.actor(),
-            client: client_facts(request),
-            task: Task { labels, ..task_facts(request, &who.principal.task) },
-            target: Target {
-                connection: connection.map(|connection| connection.name.to_string()).unwrap_or_default(),
-                project: known.project.clone(),
-                location,
-                method: known.method.clone(),
-                upstream_principal: connection
-                    .filter(|_| allowed)
-                    .map(|connection| connection.credential.principal().to_owned())
-                    .unwrap_or_default(),
-            },
-            request: RequestFacts { bytes: facts.bytes, headers: facts.headers, ..line },
-            statement,
-            job,
-            decision: Decision {
-                effect: if allowed { Effect::Allow } else { Effect::Deny },
-                policy: self.policy.clone(),
-                ..Decision::default()
-            },
-            text,
-            caused_by: None,
-        }
+/// By whom, for the record.
+struct By {
+    actor: Actor,
+    task: String,
+    session: SessionId,
+    caused_by: Option<RecordId>,
+}
+
+fn intent<P>(
+    rulebook: &Rulebook,
+    by: By,
+    request: &Request,
+    known: &mut Known<P>,
+    allowed: bool,
+) -> IntentDraft {
+    let line = line_facts(request);
+    let (facts, statement, job, location, labels, text) = match &mut known.action {
+        Some(action) => (
+            std::mem::take(&mut action.request),
+            std::mem::take(&mut action.statement),
+            std::mem::take(&mut action.job),
+            std::mem::take(&mut action.location),
+            std::mem::take(&mut action.labels),
+            std::mem::take(&mut action.text),
+        ),
+        None => (
+            RequestFacts::default(),
+            Statement::default(),
+            Job::default(),
+            String::new(),
+            BTreeMap::new(),
+            // Not understood: the body stands as it came.
+            StatementText { body: body_as_it_came(request), ..StatementText::default() },
+        ),
+    };
+    let connection = known.connection.map(|at| &rulebook.registry.connections[at]);
+    IntentDraft {
+        session: by.session,
+        kind: RecordKind::Exchange,
+        received: request.received,
+        actor: by.actor,
+        client: client_facts(request),
+        task: Task { labels, ..task_facts(request, &by.task) },
+        target: Target {
+            connection: connection.map(|connection| connection.name.to_string()).unwrap_or_default(),
+            project: known.project.clone(),
+            location,
+            method: known.method.clone(),
+            upstream_principal: connection
+                .filter(|_| allowed)
+                .map(|connection| connection.credential.principal().to_owned())
+                .unwrap_or_default(),
+        },
+        request: RequestFacts { bytes: facts.bytes, headers: facts.headers, ..line },
+        statement,
+        job,
+        decision: Decision {
+            effect: if allowed { Effect::Allow } else { Effect::Deny },
+            policy: rulebook.policy.clone(),
+            ..Decision::default()
+        },
+        text,
+        caused_by: by.caused_by,
     }
 }
 

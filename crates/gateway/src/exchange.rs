@@ -1,72 +1,103 @@
 //! The path of one exchange.
 
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::{BodyExt, Limited};
 use identity::Identity;
 use ledger::{Ledger, OpenRecord, Recording};
 use policy::Expression;
-use record::Clock;
+use record::{Clock, RecordId};
 use registry::Registry;
-use std::sync::Arc;
+use state::{Owners, State};
+use std::sync::{Arc, RwLock};
 
 use crate::admission::{ConnectionRules, Ruling};
+use crate::limits::PROBE_BYTES_MAX;
 use crate::metrics::Metrics;
+use crate::ownership::{Claims, Retries};
 use crate::refusal::Refusal;
 use crate::release;
 use crate::reply::Reply;
-use crate::request::Request;
+use crate::request::{Request, own_request};
 use crate::sessions::Sessions;
 use crate::strangers::Strangers;
 use crate::upstream::Upstream;
 
 /// What a gateway is built from.
 pub struct GatewayConfig<U> {
-    pub identity: Arc<Identity>,
-    pub registry: Arc<Registry>,
     pub ledger: Arc<Ledger>,
+    pub state: Arc<State>,
+    pub owners: Arc<Owners>,
     pub upstream: U,
     pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    pub rulebook: Rulebook,
+}
+
+/// What one version of the configuration says. An exchange keeps to the version that admitted it.
+pub struct Rulebook {
+    pub identity: Arc<Identity>,
+    pub registry: Arc<Registry>,
     pub recording: Recording,
     /// `allow` of each connection, in the registry's order.
     pub rules: Vec<ConnectionRules>,
     /// Who counts as an agent, besides those who say so.
     pub agents: Option<Expression>,
+    /// Who may read everything.
+    pub auditor: Option<Expression>,
+    /// Who may change things by the API, and read everything there.
+    pub admin: Option<Expression>,
     /// Hash of the configuration.
     pub policy: String,
-    pub metrics: Arc<Metrics>,
 }
 
 /// The gateway.
 pub struct Gateway<U> {
-    pub(crate) identity: Arc<Identity>,
-    pub(crate) registry: Arc<Registry>,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) state: Arc<State>,
+    pub(crate) owners: Arc<Owners>,
     pub(crate) upstream: U,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) recording: Recording,
-    pub(crate) rules: Vec<ConnectionRules>,
-    pub(crate) agents: Option<Expression>,
-    pub(crate) policy: String,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) sessions: Sessions,
     pub(crate) strangers: Strangers,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) retries: Retries,
+    rulebook: RwLock<Arc<Rulebook>>,
+}
+
+/// The answer to a question of the gateway's own.
+pub(crate) struct Probed {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
 }
 
 impl<U: Upstream> Gateway<U> {
     /// Assembles it.
     pub fn new(config: GatewayConfig<U>) -> Self {
+        config.ledger.set_policy(&config.rulebook.policy);
         Self {
             strangers: Strangers::new(config.ledger.clone(), config.clock.clone()),
-            identity: config.identity,
-            registry: config.registry,
             ledger: config.ledger,
+            state: config.state,
+            owners: config.owners,
             upstream: config.upstream,
             clock: config.clock,
-            recording: config.recording,
-            rules: config.rules,
-            agents: config.agents,
-            policy: config.policy,
-            sessions: Sessions::default(),
             metrics: config.metrics,
+            sessions: Sessions::default(),
+            retries: Retries::default(),
+            rulebook: RwLock::new(Arc::new(config.rulebook)),
         }
+    }
+
+    /// The version that rules now.
+    pub fn rulebook(&self) -> Arc<Rulebook> {
+        self.rulebook.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Another version rules from the next request on.
+    pub fn reload(&self, rulebook: Rulebook) {
+        self.ledger.set_policy(&rulebook.policy);
+        *self.rulebook.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(rulebook);
     }
 
     /// Carries one exchange from request to reply. Every exchange opens one record and closes it.
@@ -74,25 +105,62 @@ impl<U: Upstream> Gateway<U> {
     /// 1. Admit: identify, resolve, understand, decide.
     /// 2. Record the intent, or let nothing move.
     /// 3. Refuse: the record closes with the reply.
-    /// 4. Or forward, releasing bytes behind the record.
+    /// 4. Or claim what it starts and forward it, releasing bytes behind the record.
     pub async fn exchange(&self, mut request: Request) -> Reply {
         let admission = match self.admit(&mut request).await {
             Ok(admission) => admission,
             Err(stranger) => return self.turn_away(stranger, &request),
         };
-        let Ok(open) = self.ledger.open_record_as(admission.id, admission.intent, self.recording).await
+        let Ok(open) = self.ledger.open_record_as(admission.id, admission.intent, admission.recording).await
         else {
             self.metrics.unrecorded();
             return self.upstream.refuse(&Refusal::unrecorded(), None);
         };
         match admission.ruling {
             Ruling::Permitted(permit) => {
-                let cleared = permit.clear(request, &open);
+                let claims = match self.claim(permit.asker(), permit.starts(), &open).await {
+                    Ok(claims) => claims,
+                    Err(refusal) => return self.refuse(refusal, open).await,
+                };
                 let forwarded = self.clock.now();
-                let answer = self.upstream.forward(cleared).await;
-                release::behind(self, open, forwarded, answer).await
+                let answer = self.upstream.forward(permit.clear(request, &open)).await;
+                release::behind(self, open, claims, forwarded, answer).await
             }
             Ruling::Refused(refusal) => self.refuse(refusal, open).await,
+        }
+    }
+
+    /// A question of the gateway's own, recorded as every exchange is; none if it could not be asked, answered
+    /// or recorded.
+    pub(crate) async fn probe(
+        &self,
+        connection: &str,
+        question: http::Uri,
+        cause: Option<RecordId>,
+    ) -> Option<Probed> {
+        let (request, _present) = own_request(question, self.clock.now());
+        let admission = self.admit_own(&request, connection, cause)?;
+        let open =
+            self.ledger.open_record_as(admission.id, admission.intent, admission.recording).await.ok()?;
+        let Ruling::Permitted(permit) = admission.ruling else { return None };
+        let claims = Claims::of(self.owners.clone(), permit.asker(), &open);
+        let forwarded = self.clock.now();
+        let answer = self.upstream.forward(permit.clear(request, &open)).await;
+        let reply = release::behind(self, open, claims, forwarded, answer).await;
+        let (head, body) = reply.into_parts();
+        let body = Limited::new(body, PROBE_BYTES_MAX).collect().await.ok()?.to_bytes();
+        Some(Probed { status: head.status, body })
+    }
+
+    /// Refuses a request that could not even be routed; recorded as every other refusal.
+    pub(crate) async fn refuse_request(&self, request: Request, refusal: Refusal) -> Reply {
+        let admission = match self.admit_refused(&request).await {
+            Ok(admission) => admission,
+            Err(stranger) => return self.turn_away(stranger, &request),
+        };
+        match self.ledger.open_record_as(admission.id, admission.intent, admission.recording).await {
+            Ok(open) => self.refuse(refusal, open).await,
+            Err(_) => self.upstream.refuse(&Refusal::unrecorded(), None),
         }
     }
 

@@ -5,6 +5,9 @@
 mod exchange;
 mod admission;
 mod upstream;
+mod ownership;
+mod follower;
+mod batch;
 mod release;
 mod strangers;
 mod sessions;
@@ -16,11 +19,14 @@ mod limits;
 mod metrics;
 
 pub use admission::{Cleared, ConnectionRules, Forwardable, Permit};
-pub use exchange::{Gateway, GatewayConfig};
+pub use exchange::{Gateway, GatewayConfig, Rulebook};
 pub use limits::*;
 pub use listener::{Listener, Routes, serve};
 pub use metrics::{METRICS, Metrics};
 pub use refusal::{Reason, Refusal};
 pub use reply::{Reply, ReplyBody, full};
 pub use request::{BodyError, ClientAddress, Inspect, Presence, Present, Request, RequestBody};
-pub use upstream::{Action, Answer, AnswerBody, Chunk, Learnt, Marks, NextChunk, Upstream, UpstreamFault};
+pub use upstream::{
+    Access, Action, Answer, AnswerBody, Chunk, JobRef, JobSeen, JobsSeen, Learnt, Marks, NextChunk, Touch,
+    Upstream, UpstreamFault,
+};

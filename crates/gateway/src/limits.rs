@@ -32,3 +32,23 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(25);
 pub const FACT_BYTES_MAX: usize = 1024;
 /// Longest path or query string that is looked at, in bytes.
 pub const URI_BYTES_MAX: usize = 16 * 1024;
+/// An answer to a question of the gateway's own, in bytes.
+pub const PROBE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A job is asked for first after so long, in seconds; then after twice as long each time.
+pub const FIRST_ASKED_AFTER_SECS: i64 = 1;
+/// A job is asked for at least so often, in seconds.
+pub const ASKED_EVERY_MAX_SECS: i64 = 60;
+/// A job that BigQuery does not know is given up after so many questions.
+pub const MISSED_TIMES_MAX: u32 = 4;
+/// A job is followed for so long at most, in seconds.
+pub const FOLLOWED_SECS_MAX: i64 = 7 * 86_400;
+/// Jobs that are asked for at a time.
+pub const FOLLOWED_AT_A_TIME: usize = 16;
+/// Pages of a script's children.
+pub const CHILD_PAGES_MAX: usize = 100;
+/// A request that is sent again within so long is the same one, in seconds.
+pub const RETRY_SECS: i64 = 15 * 60;
+/// Requests that are remembered for it.
+pub const RETRIES_MAX: usize = 100_000;
+/// Requests in a batch, as Google bounds it.
+pub const BATCH_PARTS_MAX: usize = 100;

@@ -21,8 +21,14 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ("hansard_strangers_total", "counter", "Requests refused before a principal was known, by reason"),
     ("hansard_unrecorded_total", "counter", "Answers withheld because they could not be recorded"),
     ("hansard_open_connections", "gauge", "Client connections open now"),
-    ("hansard_journal_sync_seconds", "gauge", "How long the last sync of the journal's leaves took"),
+    (
+        "hansard_journal_sync_seconds",
+        "gauge",
+        "How long the last round of the journal took to become durable",
+    ),
     ("hansard_index_lag_leaves", "gauge", "Durable leaves that the index has not read yet"),
+    ("hansard_followed_jobs", "gauge", "Jobs whose end is still to be recorded"),
+    ("hansard_disk_low", "gauge", "1 while the disk is below its floor and nothing new is admitted"),
 ];
 
 impl Metrics {
@@ -43,7 +49,7 @@ impl Metrics {
     }
 
     /// The page at `/metrics`.
-    pub fn page(&self, ledger: &ledger::Ledger) -> String {
+    pub fn page(&self, ledger: &ledger::Ledger, followed: u64) -> String {
         let mut page = String::new();
         for (name, kind, meaning) in METRICS {
             let _ = writeln!(page, "# HELP {name} {meaning}\n# TYPE {name} {kind}");
@@ -61,6 +67,12 @@ impl Metrics {
                 }
                 "hansard_index_lag_leaves" => {
                     let _ = writeln!(page, "{name} {}", ledger.index_lag());
+                }
+                "hansard_followed_jobs" => {
+                    let _ = writeln!(page, "{name} {followed}");
+                }
+                "hansard_disk_low" => {
+                    let _ = writeln!(page, "{name} {}", u8::from(ledger.is_disk_low()));
                 }
                 other => unreachable!("metric {other} has no value"),
             }

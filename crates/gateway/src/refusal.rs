@@ -23,6 +23,10 @@ pub enum Reason {
     UnknownConnection,
     /// The request makes no sense, or could be read in two ways.
     Invalid,
+    /// It exists, and is somebody else's.
+    Duplicate,
+    /// Nobody made it by this gateway.
+    NotFound,
     /// The part that must be read before deciding is too long.
     TooLarge,
     /// Nothing may move, for it could not be recorded.
@@ -44,6 +48,14 @@ impl Refusal {
             Reason::Unrecorded,
             "hansard could not record this exchange, so nothing was sent to BigQuery. Try again; if it goes on, \
              the gateway's data folder needs its operator.",
+        )
+    }
+
+    pub(crate) fn unrecorded_answer() -> Self {
+        Self::new(
+            Reason::Unrecorded,
+            "hansard could not record this answer, so it is withheld. It only read: try again; if it goes on, the \
+             gateway's data folder needs its operator.",
         )
     }
 

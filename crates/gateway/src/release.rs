@@ -8,14 +8,15 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, header};
-use ledger::{Closing, OpenRecord, WINDOW_BYTES};
-use record::{Outcome, RecordId, Status, Timestamp};
+use ledger::{Closing, OpenRecord, WINDOW_BYTES, failpoint};
+use record::{Clock, Outcome, RecordId, Status, Timestamp};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::exchange::Gateway;
 use crate::limits::REPLY_CHUNKS_MAX;
 use crate::metrics::Metrics;
+use crate::ownership::Claims;
 use crate::refusal::{Reason, Refusal};
 use crate::reply::{Reply, ReplyBody};
 use crate::upstream::{Answer, AnswerBody, Chunk, Learnt, Upstream, UpstreamFault};
@@ -66,11 +67,16 @@ struct Times {
 pub(crate) async fn behind<U: Upstream>(
     gateway: &Gateway<U>,
     mut open: OpenRecord,
+    mut claims: Claims,
     forwarded: Timestamp,
     answer: Answer,
 ) -> Reply {
+    failpoint("first_byte");
     let Answer { mut head, mut body, mut presence, repeatable } = answer;
     let id = open.id();
+    if head.status.is_client_error() {
+        claims.give_back().await;
+    }
     stamp(&mut head.headers, Some(id));
     let times = Times { forwarded, first_byte: gateway.clock.now(), http: head.status.as_u16() };
     let mut gathered = Gathered::default();
@@ -84,8 +90,11 @@ pub(crate) async fn behind<U: Upstream>(
                 return withhold(gateway, id, repeatable);
             }
             let (release, released) = mpsc::channel(REPLY_CHUNKS_MAX);
+            failpoint("mid_body");
             let rest = Rest {
                 open,
+                claims,
+                clock: gateway.clock.clone(),
                 body,
                 times,
                 gathered,
@@ -99,15 +108,21 @@ pub(crate) async fn behind<U: Upstream>(
         Read::End => {
             let wire_bytes = gathered.wire_bytes();
             let decoded = gathered.decoded();
-            let closing = closing(&times, body.learnt(), wire_bytes);
+            let mut learnt = body.learnt();
+            failpoint("last_byte");
+            if !claims.learn(&mut learnt, gateway.clock.now()).await {
+                return unclaimed(gateway, open, learnt, repeatable, &times).await;
+            }
+            let closing = closing(&times, learnt, wire_bytes);
             gateway.metrics.exchange(closing.outcome);
             if open.close(closing, decoded).await.is_err() {
                 return withhold(gateway, id, repeatable);
             }
+            failpoint("answered");
             let whole = join(gathered.wire);
             Reply::from_parts(head, crate::full(whole))
         }
-        Read::Broken(fault) => broken_before_release(gateway, open, fault, &times).await,
+        Read::Broken(fault) => broken_before_release(gateway, open, fault, &times, repeatable).await,
     }
 }
 
@@ -136,6 +151,8 @@ pub(crate) async fn whole<U: Upstream>(
 /// The rest of a reply whose head has left.
 struct Rest {
     open: OpenRecord,
+    claims: Claims,
+    clock: Arc<dyn Clock>,
     body: Box<dyn AnswerBody>,
     times: Times,
     gathered: Gathered,
@@ -181,7 +198,14 @@ impl Rest {
     async fn close_at_end(mut self) {
         let last = self.gathered.decoded();
         let wire_bytes = self.wire_bytes + self.gathered.wire_bytes();
-        let closing = closing(&self.times, self.body.learnt(), wire_bytes);
+        let mut learnt = self.body.learnt();
+        failpoint("last_byte");
+        if !self.claims.learn(&mut learnt, self.clock.now()).await {
+            self.metrics.unrecorded();
+            let _ = self.release.send(Err(crate::reply::CutOff)).await;
+            return;
+        }
+        let closing = closing(&self.times, learnt, wire_bytes);
         self.metrics.exchange(closing.outcome);
         let Self { open, release, gathered, .. } = self;
         let closed = open.close(closing, last).await;
@@ -247,6 +271,7 @@ async fn broken_before_release<U: Upstream>(
     open: OpenRecord,
     fault: UpstreamFault,
     times: &Times,
+    repeatable: bool,
 ) -> Reply {
     let id = open.id();
     let refusal =
@@ -265,14 +290,30 @@ async fn broken_before_release<U: Upstream>(
     gateway.metrics.exchange(Outcome::Aborted);
     match open.close(closing, Bytes::new()).await {
         Ok(_) => reply,
-        Err(_) => gateway.upstream.refuse(&Refusal::unrecorded(), None),
+        Err(_) => withhold(gateway, id, repeatable),
     }
+}
+
+/// What the answer taught can't be made durable, so the answer is withheld, and the record says so.
+async fn unclaimed<U: Upstream>(
+    gateway: &Gateway<U>,
+    open: OpenRecord,
+    learnt: Learnt,
+    repeatable: bool,
+    times: &Times,
+) -> Reply {
+    let id = open.id();
+    let mut closing = closing(times, learnt, 0);
+    closing.outcome = Outcome::Aborted;
+    closing.status.reason = "withheld".to_owned();
+    let _ = open.close(closing, Bytes::new()).await;
+    withhold(gateway, id, repeatable)
 }
 
 /// It ran, and its answer can't be recorded: a read may be repeated, anything else must not be.
 fn withhold<U: Upstream>(gateway: &Gateway<U>, id: RecordId, repeatable: bool) -> Reply {
     gateway.metrics.unrecorded();
-    let refusal = if repeatable { Refusal::unrecorded() } else { Refusal::withheld(id) };
+    let refusal = if repeatable { Refusal::unrecorded_answer() } else { Refusal::withheld(id) };
     gateway.upstream.refuse(&refusal, None)
 }
 
@@ -302,6 +343,8 @@ pub(crate) fn refusal_word(reason: Reason) -> &'static str {
         Reason::UnknownMethod => "unknownMethod",
         Reason::UnknownConnection => "unknownConnection",
         Reason::Invalid => "invalid",
+        Reason::Duplicate => "duplicate",
+        Reason::NotFound => "notFound",
         Reason::TooLarge => "tooLarge",
         Reason::Unrecorded => "unrecorded",
         Reason::Withheld => "stopped",

@@ -22,6 +22,15 @@ pub struct Request {
     pub presence: Presence,
 }
 
+/// A request of the gateway's own. It goes on as long as the other end is held.
+pub(crate) fn own_request(uri: http::Uri, now: Timestamp) -> (Request, Present) {
+    let mut head = http::Request::new(()).into_parts().0;
+    head.uri = uri;
+    let (present, presence) = Presence::pair();
+    let client = ClientAddress { ip: IpAddr::from([127, 0, 0, 1]), tls: false };
+    (Request { head, body: RequestBody::whole(Bytes::new()), client, received: now, presence }, present)
+}
+
 /// From where it came.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAddress {

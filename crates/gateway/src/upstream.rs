@@ -1,8 +1,10 @@
 //! What a room that speaks an upstream's language must do. The gateway knows nothing else of it.
 
 use bytes::Bytes;
+use http::Uri;
 use record::{Job, RecordId, RequestFacts, Statement, Status};
 use serde_json::Value;
+use state::Owned;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -40,6 +42,15 @@ pub trait Upstream: Send + Sync + 'static {
     /// Sends it and returns as soon as the answer begins. Takes nothing but a cleared request.
     fn forward(&self, cleared: Cleared<Self::Plan>) -> impl Future<Output = Answer> + Send;
 
+    /// Where to ask how a job stands.
+    fn ask_job(&self, job: &JobRef) -> Uri;
+
+    /// Where to ask for the children of a script, from a page on.
+    fn ask_children(&self, parent: &JobRef, page: Option<&str>) -> Uri;
+
+    /// What an answer to either says; none if it can't be read.
+    fn read_jobs(&self, body: &[u8]) -> Option<JobsSeen>;
+
     /// A refusal in the upstream's own shape.
     fn refuse(&self, refusal: &Refusal, record: Option<RecordId>) -> Reply;
 }
@@ -51,6 +62,53 @@ pub struct Marks {
     pub session: record::SessionId,
     /// Whether jobs are labelled with them.
     pub label_jobs: bool,
+    /// Who asks: ids that must be one principal's own are made from it.
+    pub principal: String,
+}
+
+/// A job as its upstream names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobRef {
+    pub project: String,
+    pub job: String,
+    /// Empty if it is not known.
+    pub location: String,
+}
+
+/// Something that a request reaches for and that may be another principal's.
+#[derive(Clone, Debug)]
+pub struct Touch {
+    pub owned: Owned,
+    pub access: Access,
+}
+
+/// What a request would do to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Change,
+}
+
+/// Jobs in an answer, and where the next page begins.
+#[derive(Clone, Debug, Default)]
+pub struct JobsSeen {
+    pub jobs: Vec<JobSeen>,
+    pub next_page: Option<String>,
+}
+
+/// How a job stands.
+#[derive(Clone, Debug, Default)]
+pub struct JobSeen {
+    pub job: JobRef,
+    pub is_done: bool,
+    pub has_children: bool,
+    pub statement: Statement,
+    pub facts: Job,
+    pub status: Status,
+    pub sql: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    /// What belongs to whoever owns the job.
+    pub owns: Vec<Owned>,
 }
 
 /// A request that was understood.
@@ -64,6 +122,12 @@ pub struct Action<P> {
     pub location: String,
     pub labels: BTreeMap<String, String>,
     pub text: ledger::StatementText,
+    /// What it reaches for.
+    pub touches: Vec<Touch>,
+    /// The job that it starts, where its id is known before it is sent.
+    pub starts: Option<JobRef>,
+    /// The client's own mark of a request that it may send again.
+    pub retry: Option<String>,
     pub plan: P,
 }
 
@@ -107,6 +171,10 @@ pub struct Learnt {
     /// Reason and message of an error that the upstream reported, also inside a 200.
     pub status: Status,
     pub schema: Option<Value>,
+    /// What belongs to whoever asked from now on.
+    pub owns: Vec<Owned>,
+    /// A job whose end this answer does not say.
+    pub under_way: Option<JobRef>,
 }
 
 /// The upstream broke off.

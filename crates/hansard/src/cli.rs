@@ -75,7 +75,7 @@ pub(crate) struct FolderArgs {
     pub(crate) json: bool,
 }
 
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub(crate) struct ServeArgs {
     /// The configuration.
     #[arg(long, default_value = "hansard.toml", value_name = "FILE")]

@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod wiring;
 mod serve;
+mod reload;
 mod routes;
 mod control;
 mod local;

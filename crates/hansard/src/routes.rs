@@ -4,12 +4,12 @@ use console::{Access, Api, ApiRequest};
 use gateway::{Gateway, Metrics, Reply, Request, Routes, full};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use identity::{Grant, GrantError, Identity};
+use identity::{Grant, GrantError};
 use policy::{Expression, Facts};
 use state::State;
 use std::sync::Arc;
 
-use crate::wiring::{Roles, Rooms};
+use crate::wiring::Rooms;
 
 const FORM_BYTES_MAX: usize = 64 * 1024;
 const API_BYTES_MAX: usize = 1024 * 1024;
@@ -18,10 +18,8 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 /// Everything on the port.
 pub(crate) struct AllRoutes {
     gateway: Arc<Gateway<bigquery::BigQuery>>,
-    identity: Arc<Identity>,
     state: Arc<State>,
     api: Arc<Api>,
-    roles: Roles,
     metrics: Arc<Metrics>,
 }
 
@@ -29,25 +27,31 @@ impl AllRoutes {
     pub(crate) fn new(
         gateway: Arc<Gateway<bigquery::BigQuery>>,
         rooms: &Rooms,
-        roles: Roles,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (identity, state, api) = (rooms.identity.clone(), rooms.state.clone(), rooms.api.clone());
-        Self { gateway, identity, state, api, roles, metrics }
+        Self { gateway, state: rooms.state.clone(), api: rooms.api.clone(), metrics }
     }
 
-    async fn route(&self, request: Request) -> Reply {
+    async fn route(self: Arc<Self>, request: Request) -> Reply {
         let path = request.head.uri.path();
         match (request.head.method.as_str(), path) {
             ("GET" | "HEAD", "/healthz") => text(StatusCode::OK, "alive\n"),
             ("GET" | "HEAD", "/readyz") => self.ready().await,
-            ("GET", "/metrics") => text(StatusCode::OK, &self.metrics.page(&self.api.ledger)),
+            ("GET", "/metrics") => self.metrics().await,
             ("POST", "/token") => self.token(request).await,
             (_, path) if path.starts_with("/api/v1/") => self.api(request).await,
+            (_, "/batch" | "/batch/bigquery/v2") => self.gateway.clone().batch(request).await,
             ("GET", "/") => text(StatusCode::OK, HOME),
             // Everything else is the data path: what it does not know, it refuses and records.
             _ => self.gateway.exchange(request).await,
         }
+    }
+
+    async fn metrics(&self) -> Reply {
+        let state = self.state.clone();
+        let followed = tokio::task::spawn_blocking(move || state.followed()).await;
+        let followed = followed.ok().and_then(Result::ok).unwrap_or(0);
+        text(StatusCode::OK, &self.metrics.page(&self.api.ledger, followed))
     }
 
     /// May serve: journal and state can be written, every provider's keys are there.
@@ -63,7 +67,7 @@ impl AllRoutes {
                 &format!("the journal can't be written: {error}\n"),
             );
         }
-        match self.identity.ready().await {
+        match self.gateway.rulebook().identity.ready().await {
             true => text(StatusCode::OK, "ready\n"),
             false => text(StatusCode::SERVICE_UNAVAILABLE, "an identity provider's keys are missing\n"),
         }
@@ -105,14 +109,16 @@ impl AllRoutes {
             return Err(GrantError::UnsupportedGrantType);
         }
         let assertion = value("assertion").ok_or(GrantError::InvalidRequest("assertion"))?;
-        let who = self.identity.check_assertion(&assertion)?;
+        let rulebook = self.gateway.rulebook();
+        let who = rulebook.identity.check_assertion(&assertion)?;
         let session = self.gateway.session_of(&who);
-        Ok(self.identity.issue(&who, session))
+        Ok(rulebook.identity.issue(&who, session))
     }
 
     /// `/api/v1`, for those whose role allows it.
     async fn api(&self, mut request: Request) -> Reply {
-        let who = match self.identity.identify(&request.head.headers).await {
+        let rulebook = self.gateway.rulebook();
+        let who = match rulebook.identity.identify(&request.head.headers).await {
             Ok(who) => who,
             Err(stranger) => {
                 self.gateway.stranger_at_token(&stranger, &request);
@@ -128,8 +134,8 @@ impl AllRoutes {
         let holds =
             |role: &Option<Expression>| role.as_ref().is_some_and(|role| role.holds(&facts).unwrap_or(false));
         let allowed = match console::needs(&method, &path) {
-            Access::Read => holds(&self.roles.auditor) || holds(&self.roles.admin),
-            Access::Admin => holds(&self.roles.admin),
+            Access::Read => holds(&rulebook.auditor) || holds(&rulebook.admin),
+            Access::Admin => holds(&rulebook.admin),
         };
         if !allowed {
             return error(

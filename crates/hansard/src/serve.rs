@@ -6,16 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::cli::{Failure, ServeArgs};
 use crate::config::{self, Loaded, Tls};
 use crate::control;
+use crate::reload::Reloader;
 use crate::routes::AllRoutes;
-use crate::wiring::{Rooms, Settings, read_secret};
+use crate::wiring::{Fixed, Rooms, Settings, read_secret};
 
 /// Retention is applied so often.
 const RETENTION_EVERY: Duration = Duration::from_secs(3600);
+
+/// BigQuery forgets a job after 180 days; so do we, in seconds.
+const OWNED_SECS: i64 = 190 * 86_400;
 
 /// Runs the gateway, or only checks its configuration.
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
@@ -30,7 +35,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system gives threads");
     runtime.block_on(async {
-        let running = start(settings).await?;
+        let mut running = start(settings).await?;
+        running.reloads = Some(args.clone());
+        arm_failpoint();
         eprintln!("hansard: listening on {} ({})", running.address, running.public_url);
         let (mut term, mut int) = signals();
         let stop = async move {
@@ -55,6 +62,10 @@ pub(crate) struct Running {
     routes: Arc<AllRoutes>,
     gateway: Arc<Gateway<bigquery::BigQuery>>,
     control: control::Control,
+    tls: Option<watch::Sender<TlsAcceptor>>,
+    fixed: Fixed,
+    /// Where SIGHUP reads the configuration again; absent in the demo.
+    reloads: Option<ServeArgs>,
 }
 
 /// Takes the port, opens the folder, assembles everything.
@@ -82,33 +93,57 @@ pub(crate) async fn start(settings: Settings) -> Result<Running, Failure> {
             rooms.ledger.interrupted
         );
     }
-    for (provider, why) in rooms.identity.warm().await {
-        eprintln!("hansard: identity provider '{provider}' can't be reached yet: {why}");
-    }
     let metrics = Arc::new(Metrics::default());
     let public_url = settings.public_url.clone();
     let control = control::Control::open(&settings.data_dir, rooms.api.clone()).await?;
-    let mut settings = settings;
-    let roles = std::mem::take(&mut settings.roles);
+    let fixed = settings.fixed();
     let gateway = Arc::new(settings.gateway(&rooms, metrics.clone())?);
-    let routes = Arc::new(AllRoutes::new(gateway.clone(), &rooms, roles, metrics.clone()));
-    let tls = tls.map(|acceptor| tokio::sync::watch::channel(acceptor).1);
-    let listener = Listener { tcp, tls, clock: rooms.clock.clone(), metrics };
-    Ok(Running { address: bound, public_url, rooms, listener, routes, gateway, control })
+    for (provider, why) in gateway.rulebook().identity.warm().await {
+        eprintln!("hansard: identity provider '{provider}' can't be reached yet: {why}");
+    }
+    let routes = Arc::new(AllRoutes::new(gateway.clone(), &rooms, metrics.clone()));
+    let (tls, acceptors) = tls.map(watch::channel).unzip();
+    let listener = Listener { tcp, tls: acceptors, clock: rooms.clock.clone(), metrics };
+    Ok(Running {
+        address: bound,
+        public_url,
+        rooms,
+        listener,
+        routes,
+        gateway,
+        control,
+        tls,
+        fixed,
+        reloads: None,
+    })
 }
 
 impl Running {
     /// Serves until `stop` resolves, then drains and closes everything.
     pub(crate) async fn until(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
-        let background =
-            tokio::spawn(background(self.gateway.clone(), self.rooms.api.clone(), self.rooms.state.clone()));
+        let mut background = tokio::task::JoinSet::new();
+        background.spawn(every_second(
+            self.gateway.clone(),
+            self.rooms.api.clone(),
+            self.rooms.state.clone(),
+        ));
+        background.spawn(self.gateway.clone().follow_jobs());
+        let rooms = Arc::new(self.rooms);
+        if let Some(args) = self.reloads {
+            let (gateway, rooms) = (self.gateway.clone(), rooms.clone());
+            background.spawn(Reloader { args, gateway, rooms, tls: self.tls, fixed: self.fixed }.run());
+        }
         let drained = serve(self.listener, self.routes.clone(), stop).await;
-        background.abort();
+        background.shutdown().await;
         self.control.close().await;
         self.gateway.tick();
         drop((self.routes, self.gateway));
-        let Rooms { ledger, api, identity, .. } = self.rooms;
-        drop((api, identity));
+        let Some(Rooms { ledger, api, .. }) = Arc::into_inner(rooms) else {
+            return Err(Failure::other_side(
+                "the data folder is still in use; its records are closed at the next start",
+            ));
+        };
+        drop(api);
         // The last holder writes what is queued and ends the journal's threads.
         let closed = tokio::task::spawn_blocking(move || match Arc::try_unwrap(ledger) {
             Ok(ledger) => {
@@ -126,7 +161,7 @@ impl Running {
     }
 }
 
-async fn background(
+async fn every_second(
     gateway: Arc<Gateway<bigquery::BigQuery>>,
     api: Arc<console::Api>,
     state: Arc<state::State>,
@@ -144,7 +179,10 @@ async fn background(
                 if let Err(error) = state.expire_uploads(api.clock.now()) {
                     tracing::error!(%error, "expired uploads can't be forgotten");
                 }
-                api.ledger.retention_run(&api.retention, ledger::Ledger::gateway_actor())
+                if let Err(error) = state.expire_owned(api.clock.now().plus_secs(-OWNED_SECS)) {
+                    tracing::error!(%error, "old jobs can't be forgotten");
+                }
+                api.ledger.retention_run(&api.settings().retention, ledger::Ledger::gateway_actor())
             };
             if let Ok(Err(error)) = tokio::task::spawn_blocking(run).await {
                 tracing::error!(%error, "retention failed");
@@ -153,7 +191,8 @@ async fn background(
     }
 }
 
-fn acceptor(loaded: &Loaded, tls: &Tls) -> Result<TlsAcceptor, Failure> {
+/// What speaks TLS with the configured certificate.
+pub(crate) fn acceptor(loaded: &Loaded, tls: &Tls) -> Result<TlsAcceptor, Failure> {
     use rustls_pki_types::pem::PemObject;
     use rustls_pki_types::{CertificateDer, PrivateKeyDer};
     let path = loaded.resolve(&tls.cert);
@@ -175,11 +214,24 @@ fn acceptor(loaded: &Loaded, tls: &Tls) -> Result<TlsAcceptor, Failure> {
     Ok(TlsAcceptor::from(Arc::new(server)))
 }
 
+/// Lets a test of a debug build name the place where this process dies: `HANSARD_FAILPOINT=name:count`.
+fn arm_failpoint() {
+    #[cfg(debug_assertions)]
+    if let Some(text) = crate::wiring::env_var("HANSARD_FAILPOINT") {
+        let (name, count) = text.split_once(':').unwrap_or((&text, "1"));
+        ledger::arm_failpoint(name, count.parse().unwrap_or(1));
+    }
+}
+
 /// No core dump, no ptrace by others of the same user: key material stays in this process.
 fn harden() {
     let limit = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     let core = rustix::process::setrlimit(rustix::process::Resource::Core, limit);
     let dumpable = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    // One connection is one descriptor.
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let files = rustix::process::Rlimit { current: files.maximum, maximum: files.maximum };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, files);
     if core.is_err() || dumpable.is_err() {
         eprintln!("hansard: this process could not be made non-dumpable");
     }

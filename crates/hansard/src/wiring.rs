@@ -1,16 +1,16 @@
 //! From a configuration to running rooms.
 
-use console::Api;
-use gateway::{ConnectionRules, Gateway, GatewayConfig, Metrics};
+use console::{Api, ApiSettings};
+use gateway::{ConnectionRules, Gateway, GatewayConfig, Metrics, Rulebook};
 use http::Uri;
-use identity::{Identity, IdentityConfig, OidcConfig, OidcProvider};
-use ledger::{Layout, Ledger, LedgerConfig, LedgerError, Recording, Retention};
+use identity::{Identity, IdentityConfig, OidcConfig, OidcProvider, VirtualKeys};
+use ledger::{Durability, Layout, Ledger, LedgerConfig, LedgerError, Recording, Retention};
 use outbound::Fetcher;
 use policy::Expression;
 use record::{Clock, Retained, SystemClock};
-use registry::{AdcSources, Connection, ConnectionName, Credential, Registry, Secret, Vault};
+use registry::{AdcSources, Connection, ConnectionName, Credential, Registry, Secret, TokenKey, Vault};
 use serde_json::json;
-use state::State;
+use state::{Owners, State};
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -20,7 +20,9 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use crate::cli::Failure;
-use crate::config::{ConfigError, Credentials, Loaded, Results, SecretRef, Uploads, duration_secs};
+use crate::config::{
+    ConfigError, Credentials, Loaded, RecordingMode, Results, SecretRef, Uploads, bytes, duration_secs,
+};
 
 const SCOPE: &str = "https://www.googleapis.com/auth/bigquery";
 
@@ -31,27 +33,36 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     pub(crate) recording: Recording,
     pub(crate) retention: Retention,
-    pub(crate) roles: Roles,
     pub(crate) policy: String,
+    durability: Durability,
+    disk_floor: Option<u64>,
+    auditor: Option<Expression>,
+    admin: Option<Expression>,
     agents: Option<Expression>,
     allows: Vec<Expression>,
     loaded: Loaded,
 }
 
-/// Who may use the API over HTTP.
-#[derive(Default)]
-pub(crate) struct Roles {
-    pub(crate) auditor: Option<Expression>,
-    pub(crate) admin: Option<Expression>,
+/// What can't change while the gateway runs.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Fixed {
+    listen: SocketAddr,
+    public_url: String,
+    data_dir: PathBuf,
+    has_tls: bool,
+    durability: Durability,
+    disk_floor: Option<u64>,
+    evidence_key: Option<SecretRef>,
 }
 
 /// The rooms of a data folder.
 pub(crate) struct Rooms {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) state: Arc<State>,
-    pub(crate) identity: Arc<Identity>,
+    pub(crate) keys: Arc<VirtualKeys>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) api: Arc<Api>,
+    vault: Arc<Vault>,
 }
 
 impl Settings {
@@ -103,10 +114,18 @@ impl Settings {
                 statements: secs(&kept.statements)?,
                 records: secs(&kept.records)?,
             },
-            roles: Roles {
-                auditor: expression(&loaded, config.roles.auditor.as_ref())?,
-                admin: expression(&loaded, config.roles.admin.as_ref())?,
+            durability: match config.recording.mode {
+                RecordingMode::Strict => Durability::Strict,
+                RecordingMode::Spool => Durability::Spool,
             },
+            disk_floor: match &config.recording.disk_floor {
+                None => None,
+                Some(floor) => {
+                    Some(bytes(floor.get_ref()).map_err(|why| loaded.error_at(&floor.span(), why))?)
+                }
+            },
+            auditor: expression(&loaded, config.roles.auditor.as_ref())?,
+            admin: expression(&loaded, config.roles.admin.as_ref())?,
             policy: loaded.hash.clone(),
             agents: expression(&loaded, config.identity.agents.as_ref())?,
             allows: config
@@ -125,6 +144,29 @@ impl Settings {
         &self.loaded
     }
 
+    /// What a running gateway can't take over from another version.
+    pub(crate) fn fixed(&self) -> Fixed {
+        let config = &self.loaded.config;
+        Fixed {
+            listen: self.listen,
+            public_url: self.public_url.clone(),
+            data_dir: self.data_dir.clone(),
+            has_tls: config.server.tls.is_some(),
+            durability: self.durability,
+            disk_floor: self.disk_floor,
+            evidence_key: config.evidence.key.clone(),
+        }
+    }
+
+    /// What the API needs.
+    pub(crate) fn api(&self) -> ApiSettings {
+        ApiSettings {
+            retention: self.retention,
+            public_url: self.public_url.clone(),
+            connections: self.connections_shown(),
+        }
+    }
+
     /// Connections as they may be shown.
     pub(crate) fn connections_shown(&self) -> Vec<serde_json::Value> {
         let shown = self.loaded.config.connection.iter().map(|connection| {
@@ -137,6 +179,7 @@ impl Settings {
                 "name": connection.name.get_ref(), "projects": connection.projects,
                 "upstream": connection.upstream.get_ref(), "credentials": credentials,
                 "allow": connection.allow.get_ref(), "label_jobs": connection.label_jobs,
+                "shared_history": connection.shared_history,
             })
         });
         shown.collect()
@@ -175,33 +218,36 @@ impl Settings {
             layout: layout.clone(),
             vault: vault.clone(),
             clock: clock.clone(),
-            durability: ledger::Durability::Strict,
-            disk_floor: None,
+            durability: self.durability,
+            disk_floor: self.disk_floor,
             packing: Arc::new(bigquery::RowColumns),
         })
         .map_err(|error| ledger_failure(&error))?;
         let state = State::open(&layout.state()).map_err(|error| Failure::other_side(error.to_string()))?;
         let state = Arc::new(state);
-        let identity = Arc::new(self.identity(&vault, state.clone(), clock.clone())?);
-        let ledger = Arc::new(ledger);
-        let api = Arc::new(Api {
-            ledger: ledger.clone(),
-            identity: identity.clone(),
-            clock: clock.clone(),
-            retention: self.retention,
-            public_url: self.public_url.clone(),
-            connections: self.connections_shown(),
-        });
-        Ok(Rooms { ledger, state, identity, clock, api })
+        let keys =
+            VirtualKeys::load(state.clone()).map_err(|error| Failure::other_side(error.to_string()))?;
+        let (ledger, keys) = (Arc::new(ledger), Arc::new(keys));
+        let api = Arc::new(Api::new(ledger.clone(), keys.clone(), clock.clone(), self.api()));
+        let rooms = Rooms { ledger, state, keys, clock, api, vault };
+        self.token_key(&rooms)?;
+        Ok(rooms)
     }
 
-    fn identity(&self, vault: &Vault, state: Arc<State>, clock: Arc<dyn Clock>) -> Result<Identity, Failure> {
-        let other = |error: String| Failure::other_side(error);
-        let wrapped =
-            state.meta_or("token_key", || vault.new_token_key()).map_err(|error| other(error.to_string()))?;
-        let token_key = vault.token_key(&wrapped).map_err(|_| {
+    /// The key of the gateway's own tokens; that it opens proves the evidence key.
+    fn token_key(&self, rooms: &Rooms) -> Result<TokenKey, Failure> {
+        let wrapped = rooms
+            .state
+            .meta_or("token_key", || rooms.vault.new_token_key())
+            .map_err(|error| Failure::other_side(error.to_string()))?;
+        rooms.vault.token_key(&wrapped).map_err(|_| {
             Failure::usage("the evidence key is not the one this data folder was made with; name the right one under [evidence]")
-        })?;
+        })
+    }
+
+    fn identity(&self, rooms: &Rooms) -> Result<Identity, Failure> {
+        let other = |error: String| Failure::other_side(error);
+        let token_key = self.token_key(rooms)?;
         let fetcher = Fetcher::new().map_err(|error| other(error.to_string()))?;
         // Bearer tokens need no client secret; one that can't be read is still found now, not at a sign-in.
         for secret in self.loaded.config.identity.oidc.iter().filter_map(|oidc| oidc.client_secret.as_ref()) {
@@ -223,36 +269,41 @@ impl Settings {
             public_url: self.public_url.clone(),
             providers: providers.collect(),
             token_key,
-            state,
-            clock,
+            keys: rooms.keys.clone(),
+            clock: rooms.clock.clone(),
         };
-        Identity::new(config).map_err(|error| other(error.to_string()))
+        Ok(Identity::new(config))
     }
 
-    /// Reads the credentials and assembles the gateway.
+    /// Reads the credentials, and says what rules.
+    pub(crate) fn rulebook(self, rooms: &Rooms) -> Result<Rulebook, Failure> {
+        Ok(Rulebook {
+            identity: Arc::new(self.identity(rooms)?),
+            registry: Arc::new(self.registry(rooms.clock.clone())?),
+            recording: self.recording,
+            rules: self.allows.into_iter().map(|allow| ConnectionRules { allow }).collect(),
+            agents: self.agents,
+            auditor: self.auditor,
+            admin: self.admin,
+            policy: self.policy,
+        })
+    }
+
+    /// Assembles the gateway.
     pub(crate) fn gateway(
         self,
         rooms: &Rooms,
         metrics: Arc<Metrics>,
     ) -> Result<Gateway<bigquery::BigQuery>, Failure> {
-        let registry = Arc::new(self.registry(rooms.clock.clone())?);
         let public_url: Uri = self.public_url.parse().expect("checked with the settings");
         let discovery = self.loaded.config.server.discovery.as_ref().map(|path| self.loaded.resolve(path));
+        let (state, clock) = (rooms.state.clone(), rooms.clock.clone());
+        let owners = Arc::new(Owners::start(state.clone()));
         let upstream =
-            bigquery::BigQuery::new(rooms.state.clone(), rooms.clock.clone(), public_url, discovery)
+            bigquery::BigQuery::new(state.clone(), owners.clone(), clock.clone(), public_url, discovery)
                 .map_err(|error| Failure::other_side(error.to_string()))?;
-        Ok(Gateway::new(GatewayConfig {
-            identity: rooms.identity.clone(),
-            registry,
-            ledger: rooms.ledger.clone(),
-            upstream,
-            clock: rooms.clock.clone(),
-            recording: self.recording,
-            rules: self.allows.into_iter().map(|allow| ConnectionRules { allow }).collect(),
-            agents: self.agents,
-            policy: self.policy,
-            metrics,
-        }))
+        let (ledger, rulebook) = (rooms.ledger.clone(), self.rulebook(rooms)?);
+        Ok(Gateway::new(GatewayConfig { ledger, state, owners, upstream, clock, metrics, rulebook }))
     }
 
     fn registry(&self, clock: Arc<dyn Clock>) -> Result<Registry, Failure> {
@@ -277,6 +328,7 @@ impl Settings {
                 projects: connection.projects.clone(),
                 upstream: connection.upstream.get_ref().parse().expect("checked with the settings"),
                 label_jobs: connection.label_jobs,
+                shared_history: connection.shared_history,
                 credential,
             });
         }

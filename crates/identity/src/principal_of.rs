@@ -6,7 +6,6 @@ use record::{
     Proof, SessionId, Timestamp,
 };
 use registry::TokenKey;
-use state::{State, StateError};
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,7 +20,7 @@ pub struct IdentityConfig {
     pub public_url: String,
     pub providers: Vec<OidcProvider>,
     pub token_key: TokenKey,
-    pub state: Arc<State>,
+    pub keys: Arc<VirtualKeys>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -30,7 +29,7 @@ pub struct Identity {
     pub(crate) public_url: String,
     pub(crate) providers: Vec<OidcProvider>,
     pub(crate) token_key: TokenKey,
-    pub(crate) keys: VirtualKeys,
+    pub(crate) keys: Arc<VirtualKeys>,
     pub(crate) clock: Arc<dyn Clock>,
     checked: Checked,
 }
@@ -54,16 +53,16 @@ pub struct Identified {
 }
 
 impl Identity {
-    /// Fails only if the state can't be read.
-    pub fn new(config: IdentityConfig) -> Result<Self, StateError> {
-        Ok(Self {
+    /// Assembles it; nothing is fetched yet.
+    pub fn new(config: IdentityConfig) -> Self {
+        Self {
             public_url: config.public_url,
             providers: config.providers,
             token_key: config.token_key,
-            keys: VirtualKeys::load(config.state)?,
+            keys: config.keys,
             clock: config.clock,
             checked: Checked::default(),
-        })
+        }
     }
 
     /// Who sends these headers.
@@ -111,11 +110,6 @@ impl Identity {
             }
         }
         true
-    }
-
-    /// The virtual keys, to issue and revoke.
-    pub fn keys(&self) -> &VirtualKeys {
-        &self.keys
     }
 }
 

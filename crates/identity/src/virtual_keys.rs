@@ -33,7 +33,8 @@ pub(crate) struct KnownKey {
 }
 
 impl VirtualKeys {
-    pub(crate) fn load(state: Arc<State>) -> Result<Self, StateError> {
+    /// Reads them from the state. Blocks.
+    pub fn load(state: Arc<State>) -> Result<Self, StateError> {
         let mut all = Known::default();
         state.keys()?.into_iter().filter_map(known).for_each(|key| all.insert(key));
         Ok(Self { state, known: RwLock::new(all) })

@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) sync_micros: AtomicU64,
     /// The disk is below its floor.
     pub(crate) disk_low: AtomicBool,
+    /// Something could not be written, and that is not recorded yet.
+    pub(crate) has_gap: AtomicBool,
     policy: RwLock<String>,
 }
 
@@ -206,15 +208,16 @@ impl Ledger {
         self.node_session
     }
 
-    /// Whether the journal takes writes: its folder can be written, and its thread runs.
+    /// Whether the journal takes something new: its last round came to the disk, the disk is not low, and its
+    /// thread runs.
     pub fn probe(&self) -> Result<(), LedgerError> {
-        let path = self.layout.root().join("probe");
-        std::fs::write(&path, b"probe")
-            .and_then(|()| std::fs::remove_file(&path))
-            .map_err(|error| io(&path, error))?;
         match self.queue.as_ref().is_some_and(|queue| !queue.is_closed()) {
-            true => Ok(()),
             false => Err(LedgerError::Stopped),
+            true if self.is_disk_low() => Err(LedgerError::DiskFloor),
+            true if self.shared.has_gap.load(Ordering::Relaxed) => {
+                Err(LedgerError::Damaged("its last round could not be written".to_owned()))
+            }
+            true => Ok(()),
         }
     }
 
@@ -289,6 +292,7 @@ impl Ledger {
             clock: self.clock.clone(),
             result: Counted::new(),
             upload: Arc::new(Mutex::new(Counted::new())),
+            is_withheld: false,
         })
     }
 
@@ -439,6 +443,8 @@ pub struct OpenRecord {
     clock: Arc<dyn Clock>,
     result: Counted,
     upload: Arc<Mutex<Counted>>,
+    /// A part of the reply could not be recorded, so it was not released.
+    is_withheld: bool,
 }
 
 /// Records what a client uploads while it passes; made by its open record.
@@ -511,7 +517,9 @@ impl OpenRecord {
             Retained::Hash | Retained::None => None,
         };
         let window = Window { id: self.id, window: number, bytes, upload: false, blob: None };
-        self.send(LeafBody::Window(window), None, data).await
+        let sent = self.send(LeafBody::Window(window), None, data).await;
+        self.is_withheld |= sent.is_err();
+        sent
     }
 
     /// For the body of this exchange's request, which passes while the record is open.
@@ -551,10 +559,9 @@ impl OpenRecord {
         let sent = send(&queue, self.session, body, text, data).await;
         match sent {
             Ok(()) => Ok(ClosedRecord { id: self.id }),
-            Err(error) => {
-                self.queue = Some(queue);
-                Err(error)
-            }
+            // The writer has what is left of it, and closes it with the record of the gap; a writer that is gone
+            // leaves it to the recovery of the next start.
+            Err(error) => Err(error),
         }
     }
 
@@ -601,8 +608,13 @@ impl Drop for OpenRecord {
     /// recovery if not.
     fn drop(&mut self) {
         let Some(queue) = self.queue.take() else { return };
-        let status = Status { reason: "abandoned".to_owned(), ..Status::default() };
-        let body = LeafBody::Outcome(Box::new(self.outcome(Closing::new(Outcome::Aborted, status))));
+        let reason = if self.is_withheld { "withheld" } else { "abandoned" };
+        let status = Status { reason: reason.to_owned(), ..Status::default() };
+        let mut outcome = self.outcome(Closing::new(Outcome::Aborted, status));
+        if self.is_withheld {
+            (outcome.result.sha256, outcome.result.retained) = (None, Retained::None);
+        }
+        let body = LeafBody::Outcome(Box::new(outcome));
         let _ = queue.try_send(Command::Append(Append::unwaited(self.session, body)));
     }
 }

@@ -239,6 +239,7 @@ impl Writer {
         if self.unsynced.since.is_some() {
             self.sync_spool();
         }
+        self.is_below_floor();
         if self.gap.is_some() {
             self.commit(Vec::new());
         }
@@ -254,7 +255,12 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, mut round: Vec<Append>) {
+    fn commit(&mut self, round: Vec<Append>) {
+        self.commit_round(round);
+        self.shared.has_gap.store(self.gap.is_some(), Ordering::Relaxed);
+    }
+
+    fn commit_round(&mut self, mut round: Vec<Append>) {
         let is_low = self.is_below_floor();
         if is_low {
             round = self.refuse_new(round);

@@ -50,6 +50,8 @@ pub struct Connection {
     pub upstream: Uri,
     /// Whether jobs carry `hansard_session` and `hansard_record`.
     pub label_jobs: bool,
+    /// Whether principals may reach each other's jobs and results.
+    pub shared_history: bool,
     pub credential: Credential,
 }
 

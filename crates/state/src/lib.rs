@@ -1,12 +1,17 @@
-//! What must be known before an exchange goes on: virtual keys, upload bindings, the wrapped token key.
+//! What must be known before an exchange goes on: virtual keys, upload bindings, whose a job is, which jobs are
+//! still under way, the wrapped token key.
 //!
 //! Transactional: whatever a call wrote is on the disk when it returns. Lives in `data_dir/state.db`. Calls
 //! block; async callers use a blocking thread. Never holds a secret in the clear.
 
 mod keys;
 mod uploads;
+mod owned;
+mod followed;
 
+pub use followed::Followed;
 pub use keys::VirtualKey;
+pub use owned::{Claim, ClaimError, Claimed, Owned, OwnedKind, Owner, Owners};
 pub use uploads::Upload;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -30,6 +35,16 @@ CREATE TABLE IF NOT EXISTS uploads (
     id TEXT PRIMARY KEY, principal TEXT NOT NULL, session TEXT NOT NULL, connection TEXT NOT NULL,
     upstream TEXT NOT NULL, record TEXT NOT NULL, expires_at INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS owned (
+    kind TEXT NOT NULL, name TEXT NOT NULL, principal TEXT NOT NULL, record TEXT NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS followed (
+    project TEXT NOT NULL, job TEXT NOT NULL, location TEXT NOT NULL, connection TEXT NOT NULL,
+    principal TEXT NOT NULL, record TEXT NOT NULL, session TEXT NOT NULL, actor TEXT NOT NULL,
+    next_at INTEGER NOT NULL, asked INTEGER NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (project, job)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS followed_next ON followed (next_at);
 ";
 
 impl State {

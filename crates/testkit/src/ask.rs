@@ -28,6 +28,12 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
     }
 
+    /// Why BigQuery, or hansard in its shape, said no; empty if it did not.
+    pub fn reason(&self) -> String {
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        body.pointer("/error/errors/0/reason").and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
     /// The record that the answer names.
     pub fn record(&self) -> String {
         self.header("x-hansard-record")

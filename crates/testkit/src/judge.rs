@@ -54,7 +54,13 @@ pub fn judge(client: &[Seen], upstream: &[Seen], records: &[Value]) -> Judgement
         }
         answered.insert(id);
     }
-    found.phantom = by_id.keys().filter(|id| !answered.contains(**id)).count();
+    // The gateway's own questions have no client; the upstream saw them.
+    let is_own = |record: &Value| record["actor"]["kind"] == "gateway";
+    let asked: BTreeSet<String> = upstream.iter().filter_map(Seen::record).collect();
+    found.phantom = by_id
+        .iter()
+        .filter(|(id, record)| if is_own(record) { !asked.contains(**id) } else { !answered.contains(**id) })
+        .count();
     for seen in upstream {
         the_upstream(&mut found, seen, client, &by_id);
     }
@@ -182,6 +188,10 @@ mod tests {
         assert_eq!(judge(&[client(BODY)], &[], &[]).unrecorded, 1);
         assert_eq!(judge(&[], &[upstream(BODY)], &[]).unrecorded, 1);
         assert_eq!(judge(&[], &[], &[record(BODY)]).phantom, 1);
+        let mut own = record(BODY);
+        own["actor"] = json!({"kind": "gateway"});
+        assert_eq!(judge(&[], &[], std::slice::from_ref(&own)).phantom, 1, "it asked nobody");
+        assert!(judge(&[], &[upstream(BODY)], &[own]).agrees());
         let mut stranger = upstream(BODY);
         stranger.headers.insert("authorization", "Bearer of-the-client".parse().unwrap());
         assert!(!judge(&[client(BODY)], &[stranger], &[record(BODY)]).agrees());

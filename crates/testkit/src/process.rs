@@ -41,11 +41,12 @@ pub struct Gateway {
 
 impl Gateway {
     /// Starts `hansard serve` in a folder that has a `hansard.toml`, and waits until it is ready.
-    pub fn start(binary: &Path, folder: &Path, port: u16) -> Self {
+    pub fn start(binary: &Path, folder: &Path, port: u16, env: &[(&str, &str)]) -> Self {
         let log =
             std::fs::File::options().create(true).append(true).open(folder.join("serve.log")).expect("a log");
         let child = Command::new(binary)
             .arg("serve")
+            .envs(env.iter().copied())
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
@@ -71,6 +72,23 @@ impl Gateway {
             std::thread::sleep(Duration::from_millis(30));
         }
         panic!("the gateway did not get ready: {}", self.log());
+    }
+
+    /// A metric's value now.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let page = crate::ask("GET", &format!("{}/metrics", self.url), "", "").await;
+        let text = String::from_utf8_lossy(&page.body).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        line.unwrap_or_else(|| panic!("no metric {name}: {text}"))
+    }
+
+    /// Waits until the end of every job is recorded.
+    pub async fn until_jobs_are_recorded(&self) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.metric("hansard_followed_jobs").await > 0.0 {
+            assert!(Instant::now() < until, "jobs are followed without end: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// What it wrote to its log.

@@ -98,7 +98,12 @@ allow = \"'data' in principal.groups\"\n{extra}\n",
 
     /// Starts the gateway, or starts it again.
     pub fn gateway(&self) -> Gateway {
-        Gateway::start(&self.binary, &self.folder, self.port)
+        self.gateway_with(&[])
+    }
+
+    /// The same, with variables in its environment.
+    pub fn gateway_with(&self, env: &[(&str, &str)]) -> Gateway {
+        Gateway::start(&self.binary, &self.folder, self.port, env)
     }
 }
 

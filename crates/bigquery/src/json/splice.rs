@@ -1,38 +1,44 @@
-//! Inserts members into an object at the byte; nothing else of the text changes.
+//! Inserts members into an object, and replaces values, at the byte; nothing else of the text changes.
 
 use std::ops::Range;
 
-/// Insertions into one text, applied together.
+/// Changes of one text, applied together.
 #[derive(Default)]
 pub(crate) struct Splice {
-    inserts: Vec<(usize, String)>,
+    /// Where, how many bytes make way, and what takes their place.
+    inserts: Vec<(usize, usize, String)>,
 }
 
 impl Splice {
     /// Adds a member, given as text, to the object whose span is given. `count` is how many it has already.
     pub(crate) fn add_member(&mut self, object: &Range<usize>, count: usize, key: &str, value: &str) {
         let comma =
-            if count > 0 || self.inserts.iter().any(|(at, _)| *at == object.start + 1) { "," } else { "" };
-        self.inserts.push((object.start + 1, format!("\"{key}\":{value}{comma}")));
+            if count > 0 || self.inserts.iter().any(|(at, ..)| *at == object.start + 1) { "," } else { "" };
+        self.inserts.push((object.start + 1, 0, format!("\"{key}\":{value}{comma}")));
     }
 
-    /// Whether anything is to be inserted.
+    /// Puts another value, given as text, in the place of one.
+    pub(crate) fn replace(&mut self, span: &Range<usize>, value: String) {
+        self.inserts.push((span.start, span.len(), value));
+    }
+
+    /// Whether anything is to be changed.
     pub(crate) fn is_empty(&self) -> bool {
         self.inserts.is_empty()
     }
 
-    /// The text with everything inserted.
+    /// The text with everything changed.
     pub(crate) fn apply(mut self, text: &[u8]) -> Vec<u8> {
         // Later insertions at one place go first: each brought the comma for what follows it.
         self.inserts.reverse();
-        self.inserts.sort_by_key(|(at, _)| *at);
-        let added: usize = self.inserts.iter().map(|(_, text)| text.len()).sum();
+        self.inserts.sort_by_key(|(at, ..)| *at);
+        let added: usize = self.inserts.iter().map(|(.., text)| text.len()).sum();
         let mut out = Vec::with_capacity(text.len() + added);
         let mut copied = 0;
-        for (at, insert) in self.inserts {
+        for (at, replaced, insert) in self.inserts {
             out.extend_from_slice(&text[copied..at]);
             out.extend_from_slice(insert.as_bytes());
-            copied = at;
+            copied = at + replaced;
         }
         out.extend_from_slice(&text[copied..]);
         out

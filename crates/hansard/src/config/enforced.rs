@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::load::{ConfigError, Loaded};
-use super::shape::{Action, RecordingMode};
+use super::shape::Action;
 
 pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     let config = &loaded.config;
@@ -19,9 +19,6 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     }
     if config.evidence.url.get_ref() != "local" {
         return refuse(config.evidence.url.span(), "[evidence] url other than \"local\" is");
-    }
-    if *config.recording.mode.get_ref() == RecordingMode::Spool {
-        return refuse(config.recording.mode.span(), "[recording] mode = \"spool\" is");
     }
     if let Some(saml) = config.identity.saml.first() {
         return refuse(saml.span(), "[[identity.saml]] is");
@@ -40,9 +37,6 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
         }
         if !connection.allow_egress.get_ref().is_empty() {
             return refuse(connection.allow_egress.span(), "allow_egress is");
-        }
-        if *connection.shared_history.get_ref() {
-            return refuse(connection.shared_history.span(), "shared_history = true is");
         }
     }
     Ok(())

@@ -7,4 +7,4 @@ mod units;
 
 pub(crate) use load::{ConfigError, Loaded, load, parse};
 pub(crate) use shape::*;
-pub(crate) use units::{days_text, duration_secs};
+pub(crate) use units::{bytes, days_text, duration_secs};

@@ -106,7 +106,7 @@ impl Default for Evidence {
 }
 
 /// A secret that stands elsewhere.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 pub enum SecretRef {
     /// The name of an environment variable.
@@ -119,9 +119,13 @@ pub enum SecretRef {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recording {
-    /// `strict`: no record, no query; no record, no result. (`spool` comes later.)
-    #[schemars(with = "RecordingMode")]
-    pub mode: Spanned<RecordingMode>,
+    /// `strict`: no record, no query; no record, no result. `spool`: records are written and not waited for; a
+    /// power failure may cost at most 1 s or 64 MiB of them, which a gap record says.
+    pub mode: RecordingMode,
+    /// While less of the disk is free, what is open is closed and nothing new is admitted. Default: 256 MiB, or a
+    /// twentieth of a smaller disk.
+    #[schemars(with = "Option<String>")]
+    pub disk_floor: Option<Spanned<String>>,
     /// What is kept of results: `rows` (every byte as delivered), `hash` (count and hash), `none` (count).
     pub results: Results,
     /// What is kept of uploads: `bytes`, `hash` or `none`.
@@ -132,7 +136,8 @@ pub struct Recording {
 impl Default for Recording {
     fn default() -> Self {
         Self {
-            mode: Spanned::new(0..0, RecordingMode::Strict),
+            mode: RecordingMode::Strict,
+            disk_floor: None,
             results: Results::Rows,
             uploads: Uploads::Hash,
             retention: Retention::default(),
@@ -285,10 +290,9 @@ pub struct Connection {
     /// Whether jobs carry the labels `hansard_session` and `hansard_record`.
     #[serde(default = "yes")]
     pub label_jobs: bool,
-    /// Whether principals see each other's jobs. It is enforced later.
-    #[serde(default = "no")]
-    #[schemars(with = "bool")]
-    pub shared_history: Spanned<bool>,
+    /// Whether principals reach each other's jobs, results and BigQuery sessions.
+    #[serde(default)]
+    pub shared_history: bool,
 }
 
 fn upstream() -> Spanned<String> {
@@ -297,10 +301,6 @@ fn upstream() -> Spanned<String> {
 
 fn no_egress() -> Spanned<Vec<String>> {
     Spanned::new(0..0, Vec::new())
-}
-
-fn no() -> Spanned<bool> {
-    Spanned::new(0..0, false)
 }
 
 fn yes() -> bool {

@@ -16,6 +16,28 @@ pub fn duration_secs(text: &str) -> Result<i64, String> {
     number.checked_mul(each).filter(|secs| *secs < 1000 * 366 * 86_400).ok_or_else(wrong)
 }
 
+/// `512`, `64KiB`, `256MiB`, `1GiB`, `5GB` in bytes.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || {
+        format!("'{text}' is no number of bytes; write a number and KiB, MiB, GiB or TiB, such as '256MiB'")
+    };
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let each: u64 = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return Err(wrong()),
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(each)).ok_or_else(wrong)
+}
+
 /// Seconds as `3d 4h`, for people.
 pub fn days_text(secs: i64) -> String {
     match secs {
@@ -30,6 +52,14 @@ pub fn days_text(secs: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!((bytes("256MiB"), bytes("0"), bytes("5GB")), (Ok(268_435_456), Ok(0), Ok(5_000_000_000)));
+        for wrong in ["", "MiB", "-1", "1.5GiB", "3 MiB", "99999999999TiB", "1mb"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn spans_are_read() {

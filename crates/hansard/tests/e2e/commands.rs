@@ -42,7 +42,8 @@ fn configuration_errors_name_file_line_and_the_nearest_key() {
         ("[server]\nlisten = \"here\"\n", "hansard.toml:2: listen = \"here\" is no address"),
         ("[server]\nlisten = \"0.0.0.0:8484\"\n", "hansard.toml:2: listen is not on loopback"),
         ("[server]\nlisten = 3\n", "hansard.toml:2:"),
-        ("[recording]\nmode = \"spool\"\n", "hansard.toml:2: [recording] mode = \"spool\" is not enforced"),
+        ("[recording]\nmode = \"later\"\n", "hansard.toml:2:"),
+        ("[recording]\ndisk_floor = \"some\"\n", "hansard.toml:2: 'some' is no number of bytes"),
         ("[recording.retention]\nrows = \"soon\"\n", "hansard.toml:2: 'soon' is no span of time"),
         ("[store]\nurl = \"postgres://x\"\n", "hansard.toml:2: [store] url"),
         (

@@ -19,7 +19,7 @@ async fn world(extra: &str) -> (World, Scripted) {
         ScriptedReply::json(ANSWER)
     }))
     .await;
-    let world = World::new(HANSARD, &upstream.url, extra).await;
+    let world = World::new(HANSARD, &upstream.url, &format!("shared_history = true\n{extra}")).await;
     (world, upstream)
 }
 

@@ -3,8 +3,10 @@
 
 mod clients;
 mod commands;
+mod faults;
 mod identity;
 mod ledger_files;
+mod ownership;
 mod scripted;
 mod uploads;
 

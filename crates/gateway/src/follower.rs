@@ -1,0 +1,220 @@
+//! Follows jobs to their end, also when nobody asks: the final state of every job is a record.
+//!
+//! Each question is an exchange of the gateway's own. What is followed survives restarts, so a job that a crash
+//! left open is asked for by the next start.
+
+use http::StatusCode;
+use ledger::{Closing, IntentDraft, StatementText};
+use record::{
+    Actor, Client, Decision, Effect, Outcome, RecordId, RecordKind, RequestFacts, SessionId, Status, Target,
+    Task, Timestamp,
+};
+use state::{Claim, Followed, Owned, Owner};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::exchange::Gateway;
+use crate::limits::{
+    ASKED_EVERY_MAX_SECS, CHILD_PAGES_MAX, FOLLOWED_AT_A_TIME, FOLLOWED_SECS_MAX, MISSED_TIMES_MAX,
+};
+use crate::upstream::{JobRef, JobSeen, Upstream};
+
+/// How a followed job stands.
+enum Stand {
+    Done(Box<JobSeen>),
+    UnderWay,
+    /// BigQuery knows no such job.
+    Missing,
+    /// Nobody could say this time.
+    Unknown,
+}
+
+impl<U: Upstream> Gateway<U> {
+    /// Follows until the task is ended.
+    pub async fn follow_jobs(self: Arc<Self>) {
+        let mut asking = tokio::task::JoinSet::new();
+        let mut ticks = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            ticks.tick().await;
+            while asking.try_join_next().is_some() {}
+            let free = FOLLOWED_AT_A_TIME.saturating_sub(asking.len());
+            if free == 0 {
+                continue;
+            }
+            for job in self.due(free).await {
+                let gateway = self.clone();
+                asking.spawn(async move { gateway.follow(job).await });
+            }
+        }
+    }
+
+    /// What is due; each is put off before it is asked, so that it is not asked twice at once.
+    async fn due(&self, limit: usize) -> Vec<Followed> {
+        let (state, now) = (self.state.clone(), self.clock.now());
+        let read = move || {
+            let due = state.followed_due(now, limit)?;
+            for job in &due {
+                state.follow_later(job, again_at(job, now))?;
+            }
+            Ok::<_, state::StateError>(due)
+        };
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(due)) => due,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "followed jobs can't be read");
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        }
+    }
+
+    async fn follow(&self, followed: Followed) {
+        let job = JobRef {
+            project: followed.project.clone(),
+            job: followed.job.clone(),
+            location: followed.location.clone(),
+        };
+        let is_late = followed.since.plus_secs(FOLLOWED_SECS_MAX) <= self.clock.now();
+        let end = match self.stand(&followed, &job).await {
+            Stand::Done(seen) => {
+                if seen.has_children && !self.children(&followed, &job).await {
+                    return;
+                }
+                *seen
+            }
+            Stand::Missing if followed.asked >= MISSED_TIMES_MAX => lost(job.clone(), "notFound"),
+            Stand::UnderWay | Stand::Missing | Stand::Unknown if is_late => {
+                lost(job.clone(), "followedTooLong")
+            }
+            Stand::UnderWay | Stand::Missing | Stand::Unknown => return,
+        };
+        if self.record_job(&followed, end, None).await {
+            let state = self.state.clone();
+            let forget = move || state.unfollow(&followed.project, &followed.job);
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(forget).await {
+                tracing::error!(%error, "a job is followed further though it has ended");
+            }
+        }
+    }
+
+    async fn stand(&self, followed: &Followed, job: &JobRef) -> Stand {
+        let Some(answer) =
+            self.probe(&followed.connection, self.upstream.ask_job(job), cause(followed)).await
+        else {
+            return Stand::Unknown;
+        };
+        match answer.status {
+            StatusCode::OK => {
+                match self.upstream.read_jobs(&answer.body).and_then(|mut seen| seen.jobs.pop()) {
+                    Some(seen) if seen.is_done => Stand::Done(Box::new(seen)),
+                    Some(_) => Stand::UnderWay,
+                    None => Stand::Unknown,
+                }
+            }
+            StatusCode::NOT_FOUND => Stand::Missing,
+            _ => Stand::Unknown,
+        }
+    }
+
+    /// Records every child of a script; false if it must be tried again.
+    async fn children(&self, followed: &Followed, parent: &JobRef) -> bool {
+        let mut page: Option<String> = None;
+        let mut children = Vec::new();
+        for _ in 0..CHILD_PAGES_MAX {
+            let question = self.upstream.ask_children(parent, page.as_deref());
+            let answer = self.probe(&followed.connection, question, cause(followed)).await;
+            let Some(seen) = answer
+                .filter(|answer| answer.status == StatusCode::OK)
+                .and_then(|answer| self.upstream.read_jobs(&answer.body))
+            else {
+                return false;
+            };
+            children.extend(seen.jobs);
+            page = seen.next_page;
+            if page.is_none() {
+                break;
+            }
+        }
+        // Newest first, as BigQuery lists them: the record tells them in the order in which they ran.
+        for child in children.into_iter().rev() {
+            if !self.record_job(followed, child, Some(parent)).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// One record of a job's end, with the actor of the exchange that started it.
+    async fn record_job(&self, followed: &Followed, seen: JobSeen, parent: Option<&JobRef>) -> bool {
+        let Ok(session) = followed.session.parse::<SessionId>() else { return true };
+        let actor: Actor =
+            serde_json::from_str(&followed.actor).unwrap_or_else(|_| ledger::Ledger::gateway_actor());
+        let now = self.clock.now();
+        let mut owned = seen.owns.clone();
+        owned.push(Owned::job(&seen.job.project, &seen.job.job));
+        let owner = Owner { principal: followed.principal.clone(), record: followed.record.clone() };
+        if self.owners.claim(Claim { owned, owner, at: now, follow: None }).await.is_err() {
+            return false;
+        }
+        let mut facts = seen.facts;
+        if let Some(parent) = parent
+            && facts.parent.is_empty()
+        {
+            facts.parent = parent.job.clone();
+        }
+        let outcome = match (seen.is_done, seen.status.reason.is_empty()) {
+            (true, true) => Outcome::Ok,
+            (true, false) => Outcome::Error,
+            (false, _) => Outcome::Unknown,
+        };
+        let rulebook = self.rulebook();
+        let draft = IntentDraft {
+            session,
+            kind: RecordKind::Job,
+            received: now,
+            actor,
+            client: Client::default(),
+            task: Task { labels: seen.labels, ..Task::default() },
+            target: Target {
+                connection: followed.connection.clone(),
+                project: seen.job.project,
+                location: seen.job.location.clone(),
+                ..Target::default()
+            },
+            request: RequestFacts::default(),
+            statement: seen.statement.clone(),
+            job: facts.clone(),
+            decision: Decision {
+                effect: Effect::Allow,
+                policy: rulebook.policy.clone(),
+                ..Decision::default()
+            },
+            text: StatementText { sql: seen.sql, ..StatementText::default() },
+            caused_by: followed.record.parse::<RecordId>().ok(),
+        };
+        let Ok(open) = self.ledger.open_record(draft, rulebook.recording).await else { return false };
+        let closing = Closing {
+            statement: seen.statement,
+            job: facts,
+            location: seen.job.location,
+            ..Closing::new(outcome, seen.status)
+        };
+        open.close(closing, bytes::Bytes::new()).await.is_ok()
+    }
+}
+
+fn cause(followed: &Followed) -> Option<RecordId> {
+    followed.record.parse().ok()
+}
+
+/// 1, 2, 4 ... seconds.
+fn again_at(job: &Followed, now: Timestamp) -> Timestamp {
+    now.plus_secs((1i64 << job.asked.min(30)).min(ASKED_EVERY_MAX_SECS))
+}
+
+/// Nobody can say how it ended.
+fn lost(job: JobRef, reason: &str) -> JobSeen {
+    let facts = record::Job { id: job.job.clone(), ..record::Job::default() };
+    let status = Status { reason: reason.to_owned(), ..Status::default() };
+    JobSeen { job, facts, status, ..JobSeen::default() }
+}

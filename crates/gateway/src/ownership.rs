@@ -1,0 +1,229 @@
+//! Jobs belong to whoever started them; and so do their results and BigQuery's sessions.
+//!
+//! A job's id is claimed before the job is sent where it is known by then, else before its answer leaves.
+
+use ledger::OpenRecord;
+use record::{Actor, RecordId, SessionId, Timestamp};
+use state::{Claim, Claimed, Followed, Owned, OwnedKind, Owner, Owners};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use crate::exchange::Gateway;
+use crate::limits::{FIRST_ASKED_AFTER_SECS, RETRIES_MAX, RETRY_SECS};
+use crate::refusal::{Reason, Refusal};
+use crate::upstream::{Access, JobRef, Learnt, Touch, Upstream};
+
+/// Who asks, as far as what comes of it belongs to somebody.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    /// Provider and id, as one string.
+    pub(crate) principal: String,
+    pub(crate) actor: Actor,
+    pub(crate) connection: String,
+    /// May read what is another principal's: an auditor, or anybody on a connection with shared history.
+    pub(crate) reads_all: bool,
+    /// May change it too.
+    pub(crate) changes_all: bool,
+}
+
+/// What one exchange claims for its asker.
+pub(crate) struct Claims {
+    owners: Arc<Owners>,
+    asker: Arc<Asker>,
+    record: RecordId,
+    session: SessionId,
+    /// Owned since this exchange: given back if the upstream refuses it.
+    new: Vec<Owned>,
+}
+
+impl Claims {
+    /// Nothing yet.
+    pub(crate) fn of(owners: Arc<Owners>, asker: Arc<Asker>, open: &OpenRecord) -> Self {
+        Self { owners, asker, record: open.id(), session: open.session(), new: Vec::new() }
+    }
+
+    /// Claims a job that is about to be sent, and follows it: whatever becomes of us, its end is recorded.
+    async fn start(&mut self, job: &JobRef, now: Timestamp) -> Result<(), Refusal> {
+        let claim = self.claim(vec![Owned::job(&job.project, &job.job)], Some(job), now);
+        match self.owners.claim(claim).await {
+            Ok(Claimed::Owned { new }) => {
+                self.new = new;
+                Ok(())
+            }
+            Ok(Claimed::Taken(_)) => Err(Refusal::new(
+                Reason::Duplicate,
+                format!(
+                    "Already Exists: Job {}:{} was started by somebody else. Use another job id.",
+                    job.project, job.job
+                ),
+            )),
+            Err(error) => {
+                tracing::error!(%error, "a job can't be claimed");
+                Err(Refusal::unrecorded())
+            }
+        }
+    }
+
+    /// Claims what an answer taught. False if that can't be made durable: then the answer must not leave.
+    pub(crate) async fn learn(&self, learnt: &mut Learnt, now: Timestamp) -> bool {
+        let owned = std::mem::take(&mut learnt.owns);
+        let under_way = learnt.under_way.take();
+        if owned.is_empty() && under_way.is_none() {
+            return true;
+        }
+        match self.owners.claim(self.claim(owned, under_way.as_ref(), now)).await {
+            Ok(Claimed::Owned { .. }) => true,
+            // It was let through to somebody else's, so it stays somebody else's.
+            Ok(Claimed::Taken(_)) => true,
+            Err(error) => {
+                tracing::error!(%error, "what an answer taught can't be claimed");
+                false
+            }
+        }
+    }
+
+    /// The upstream refused it: no such job came to be by this exchange.
+    pub(crate) async fn give_back(&mut self) {
+        let new = std::mem::take(&mut self.new);
+        if !new.is_empty()
+            && let Err(error) = self.owners.release(new, self.owner()).await
+        {
+            tracing::warn!(%error, "a claim can't be given back");
+        }
+    }
+
+    fn owner(&self) -> Owner {
+        Owner { principal: self.asker.principal.clone(), record: self.record.to_string() }
+    }
+
+    fn claim(&self, owned: Vec<Owned>, follow: Option<&JobRef>, now: Timestamp) -> Claim {
+        let follow = follow.map(|job| Followed {
+            project: job.project.clone(),
+            job: job.job.clone(),
+            location: job.location.clone(),
+            connection: self.asker.connection.clone(),
+            principal: self.asker.principal.clone(),
+            record: self.record.to_string(),
+            session: self.session.to_string(),
+            actor: serde_json::to_string(&self.asker.actor).expect("an actor is JSON"),
+            next_at: now.plus_secs(FIRST_ASKED_AFTER_SECS),
+            asked: 0,
+            since: now,
+        });
+        Claim { owned, owner: self.owner(), at: now, follow }
+    }
+}
+
+impl<U: Upstream> Gateway<U> {
+    /// Claims what a permitted exchange starts, before it is sent.
+    pub(crate) async fn claim(
+        &self,
+        asker: Arc<Asker>,
+        starts: Option<&JobRef>,
+        open: &OpenRecord,
+    ) -> Result<Claims, Refusal> {
+        let mut claims = Claims::of(self.owners.clone(), asker, open);
+        if let Some(job) = starts {
+            claims.start(job, self.clock.now()).await?;
+        }
+        Ok(claims)
+    }
+
+    /// Whether everything that a request reaches for is the asker's own, or may be reached all the same.
+    pub(crate) async fn check_touches(&self, asker: &Asker, touches: &[Touch]) -> Result<(), Refusal> {
+        for touch in touches {
+            let free = match touch.access {
+                Access::Read => asker.reads_all,
+                Access::Change => asker.changes_all,
+            };
+            if free {
+                continue;
+            }
+            let owner = self.owners.owner(&touch.owned).await.map_err(|error| {
+                tracing::error!(%error, "owners can't be read");
+                Refusal::unrecorded()
+            })?;
+            match owner {
+                Some(owner) if owner.principal == asker.principal => {}
+                Some(_) => return Err(not_yours(&touch.owned)),
+                None => return Err(not_known(&touch.owned)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The record of the exchange that this one repeats: the same principal sent the same mark, or starts the
+    /// job that it started before.
+    pub(crate) async fn repeats(
+        &self,
+        asker: &Asker,
+        starts: Option<&JobRef>,
+        retry: Option<&str>,
+        record: RecordId,
+    ) -> Option<RecordId> {
+        if let Some(job) = starts
+            && let Ok(Some(owner)) = self.owners.owner(&Owned::job(&job.project, &job.job)).await
+            && owner.principal == asker.principal
+        {
+            return owner.record.parse().ok();
+        }
+        self.retries.first(&format!("{}\0{}", asker.principal, retry?), record, self.clock.now())
+    }
+}
+
+/// Made by this gateway, for somebody else.
+fn not_yours(owned: &Owned) -> Refusal {
+    Refusal::new(
+        Reason::Denied,
+        format!(
+            "Access Denied: {} is another principal's. Run the statement yourself, or ask for 'shared_history' on \
+             the connection.",
+            named(owned)
+        ),
+    )
+}
+
+/// Not made by this gateway: there is no such thing, or it is none of its principals'.
+fn not_known(owned: &Owned) -> Refusal {
+    Refusal::new(
+        Reason::NotFound,
+        format!("Not found: {}. hansard shows what was started through it.", named(owned)),
+    )
+}
+
+fn named(owned: &Owned) -> String {
+    let what = match owned.kind {
+        OwnedKind::Job => "Job",
+        OwnedKind::Table => "Anonymous result table",
+        OwnedKind::Session => "BigQuery session",
+    };
+    let name: String = owned.name.chars().filter(|c| !c.is_control()).take(200).collect();
+    format!("{what} {name}")
+}
+
+/// Marks of requests that clients may send again.
+#[derive(Default)]
+pub(crate) struct Retries {
+    seen: Mutex<HashMap<String, (RecordId, Timestamp)>>,
+}
+
+impl Retries {
+    /// The record that carried this mark first, if one did lately; else this one is the first.
+    fn first(&self, mark: &str, record: RecordId, now: Timestamp) -> Option<RecordId> {
+        let mut seen = self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let lives = |at: Timestamp| at.plus_secs(RETRY_SECS) > now;
+        if let Some((first, at)) = seen.get(mark)
+            && lives(*at)
+        {
+            return Some(*first);
+        }
+        if seen.len() >= RETRIES_MAX {
+            seen.retain(|_, (_, at)| lives(*at));
+            if seen.len() >= RETRIES_MAX {
+                seen.clear();
+            }
+        }
+        seen.insert(mark.to_owned(), (record, now));
+        None
+    }
+}

@@ -1,0 +1,99 @@
+//! Jobs whose end is still to be recorded.
+
+use record::Timestamp;
+use rusqlite::{Connection, params};
+
+use crate::{State, StateError};
+
+/// A job under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Followed {
+    pub project: String,
+    pub job: String,
+    /// Empty until it is known.
+    pub location: String,
+    pub connection: String,
+    /// Provider and id.
+    pub principal: String,
+    /// The record that started it, and its session.
+    pub record: String,
+    pub session: String,
+    /// The actor of that record, as JSON.
+    pub actor: String,
+    /// When it is to be asked next.
+    pub next_at: Timestamp,
+    pub asked: u32,
+    pub since: Timestamp,
+}
+
+/// Follows a job from now on; one that is followed already is only asked sooner.
+pub(crate) fn insert(db: &Connection, job: &Followed) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO followed (project, job, location, connection, principal, record, session, actor, next_at,
+            asked, since) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)
+         ON CONFLICT (project, job) DO UPDATE SET next_at = min(next_at, excluded.next_at),
+            location = CASE WHEN location = '' THEN excluded.location ELSE location END",
+    )?
+    .execute(params![
+        job.project,
+        job.job,
+        job.location,
+        job.connection,
+        job.principal,
+        job.record,
+        job.session,
+        job.actor,
+        job.next_at.micros(),
+        job.asked,
+        job.since.micros()
+    ])
+    .map(|_| ())
+}
+
+impl State {
+    /// Jobs that are to be asked by now, the most overdue first.
+    pub fn followed_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Followed>, StateError> {
+        let db = self.db();
+        let mut query = db.prepare_cached(
+            "SELECT project, job, location, connection, principal, record, session, actor, next_at, asked, since
+             FROM followed WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2",
+        )?;
+        let rows = query.query_map(params![now.micros(), limit as i64], |row| {
+            Ok(Followed {
+                project: row.get(0)?,
+                job: row.get(1)?,
+                location: row.get(2)?,
+                connection: row.get(3)?,
+                principal: row.get(4)?,
+                record: row.get(5)?,
+                session: row.get(6)?,
+                actor: row.get(7)?,
+                next_at: Timestamp::from_micros(row.get(8)?),
+                asked: row.get(9)?,
+                since: Timestamp::from_micros(row.get(10)?),
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Asks again at that time.
+    pub fn follow_later(&self, job: &Followed, at: Timestamp) -> Result<(), StateError> {
+        self.db().execute(
+            "UPDATE followed SET next_at = ?3, asked = asked + 1 WHERE project = ?1 AND job = ?2",
+            params![job.project, job.job, at.micros()],
+        )?;
+        Ok(())
+    }
+
+    /// Its end is recorded.
+    pub fn unfollow(&self, project: &str, job: &str) -> Result<(), StateError> {
+        self.db().execute("DELETE FROM followed WHERE project = ?1 AND job = ?2", params![project, job])?;
+        Ok(())
+    }
+
+    /// How many are followed.
+    pub fn followed(&self) -> Result<u64, StateError> {
+        let count: i64 = self.db().query_row("SELECT count(*) FROM followed", [], |row| row.get(0))?;
+        Ok(count as u64)
+    }
+}
