@@ -68,7 +68,8 @@ async fn fetched(bigquery: &BigQuery, parts: &Forwardable<Plan>) -> Result<Bytes
     let connection = parts.connection();
     let uri = format!("{}/$discovery/rest?version=v2", connection.upstream.to_string().trim_end_matches('/'));
     let uri = uri.parse().map_err(|_| "the upstream's address is no URL".to_owned())?;
-    let token = connection.credential.token().await.map_err(|error| error.to_string())?;
+    let token =
+        connection.credential.token(crate::methods::scope(None)).await.map_err(|error| error.to_string())?;
     let answer =
         bigquery.client.request(plain_get(uri, &token)).await.map_err(|error| outbound::causes(&error))?;
     if !answer.status().is_success() {

@@ -23,7 +23,7 @@ pub use methods::{Effect, METHODS, Method, Shape, named};
 pub use refuse::{error_body, token_error};
 
 use gateway::{Action, Answer, Cleared, Inspect, JobRef, JobsSeen, Marks, Refusal, Reply, Request, Upstream};
-use http::Uri;
+use http::{Method as Verb, Uri};
 use hyper::body::Incoming;
 use outbound::{Https, OutboundError};
 use record::{Clock, RecordId};
@@ -91,21 +91,21 @@ impl Upstream for BigQuery {
         forward::forward(self, cleared)
     }
 
-    fn ask_job(&self, job: &JobRef) -> Uri {
-        let location = match job.location.as_str() {
-            "" => String::new(),
-            location => format!("?location={}", percent_encode(location)),
-        };
-        let (project, job) = (percent_encode(&job.project), percent_encode(&job.job));
-        own_uri(&format!("/bigquery/v2/projects/{project}/jobs/{job}{location}"))
+    fn ask_job(&self, job: &JobRef) -> (Verb, Uri) {
+        (Verb::GET, job_uri(job, ""))
     }
 
-    fn ask_children(&self, parent: &JobRef, page: Option<&str>) -> Uri {
+    fn cancel_job(&self, job: &JobRef) -> (Verb, Uri) {
+        (Verb::POST, job_uri(job, "/cancel"))
+    }
+
+    fn ask_children(&self, parent: &JobRef, page: Option<&str>) -> (Verb, Uri) {
         let page = page.map(|page| format!("&pageToken={}", percent_encode(page))).unwrap_or_default();
         let (project, job) = (percent_encode(&parent.project), percent_encode(&parent.job));
-        own_uri(&format!(
+        let uri = own_uri(&format!(
             "/bigquery/v2/projects/{project}/jobs?parentJobId={job}&projection=full&maxResults=1000{page}"
-        ))
+        ));
+        (Verb::GET, uri)
     }
 
     fn read_jobs(&self, body: &[u8]) -> Option<JobsSeen> {
@@ -115,6 +115,15 @@ impl Upstream for BigQuery {
     fn refuse(&self, refusal: &Refusal, record: Option<RecordId>) -> Reply {
         refuse::refuse(refusal, record)
     }
+}
+
+fn job_uri(job: &JobRef, verb: &str) -> Uri {
+    let location = match job.location.as_str() {
+        "" => String::new(),
+        location => format!("?location={}", percent_encode(location)),
+    };
+    let (project, job) = (percent_encode(&job.project), percent_encode(&job.job));
+    own_uri(&format!("/bigquery/v2/projects/{project}/jobs/{job}{verb}{location}"))
 }
 
 fn own_uri(text: &str) -> Uri {

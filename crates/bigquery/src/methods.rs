@@ -41,6 +41,23 @@ pub enum Shape {
     Other,
 }
 
+/// Reads and writes, in BigQuery alone.
+const SCOPE: &str = "https://www.googleapis.com/auth/bigquery";
+/// Reads only. Google has no scope that reads in BigQuery alone for these methods.
+const READ_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform.read-only";
+/// Streams rows in, and nothing else.
+const INSERT_SCOPE: &str = "https://www.googleapis.com/auth/bigquery.insertdata";
+
+/// The narrowest of the scopes that Google's document allows for a method: what only reads gets a token that
+/// can't write.
+pub(crate) fn scope(method: Option<&Method>) -> &'static str {
+    match method {
+        Some(method) if method.name == "tabledata.insertAll" => INSERT_SCOPE,
+        Some(Method { effect: Effect::Read, .. }) | None => READ_SCOPE,
+        Some(Method { effect: Effect::Write, .. }) => SCOPE,
+    }
+}
+
 /// All of them, by name.
 pub const METHODS: &[Method] = &[
     m("datasets.delete", "DELETE", "projects/{project}/datasets/{dataset}", Write, Other),
@@ -226,6 +243,20 @@ mod tests {
             let name = text("id").trim_start_matches("bigquery.").to_owned();
             found.insert(name, (text("httpMethod"), text("flatPath")));
         }
+    }
+
+    #[test]
+    fn every_scope_is_one_that_google_allows_for_its_method() {
+        let document = document();
+        let mut checked = 0;
+        for method in METHODS {
+            let (resource, name) = method.name.split_once('.').expect("resource.method");
+            let allowed = document["resources"][resource]["methods"][name]["scopes"].as_array();
+            let allowed = allowed.unwrap_or_else(|| panic!("{} has no scopes", method.name));
+            assert!(allowed.iter().any(|one| one == scope(Some(method))), "{}: {allowed:?}", method.name);
+            checked += 1;
+        }
+        assert_eq!(checked, 47);
     }
 
     #[test]

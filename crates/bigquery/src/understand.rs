@@ -33,6 +33,8 @@ pub struct Plan {
     /// Applied to an answer of success, in order.
     pub(crate) edits: Vec<Edit>,
     pub(crate) shape: Shape,
+    /// What the upstream's token is for.
+    pub(crate) scope: &'static str,
     /// The billing project.
     pub(crate) project: String,
     /// The parent whose children are listed.
@@ -209,6 +211,7 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
             body: spliced.body.or_else(|| body.replacement()),
             edits,
             shape,
+            scope: crate::methods::scope(method),
             project: route.project().unwrap_or_default().to_owned(),
             parent: route.query_value("parentJobId").map(str::to_owned),
             repeatable: is_dry || method.is_some_and(|method| method.effect == Effect::Read),

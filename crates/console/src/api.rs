@@ -2,22 +2,36 @@
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use identity::VirtualKeys;
+use identity::{EndedSessions, VirtualKeys};
 use ledger::{Filter, Ledger, Retention};
-use record::{Actor, Clock};
+use record::{Actor, Clock, RecordId, SessionId};
 use serde_json::json;
-use std::sync::{Arc, RwLock};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock, RwLock};
 
 use crate::stream::{ApiReply, failure, lines, object};
-use crate::{keys, read};
+use crate::{ending, keys, read};
 
 /// Everything that a command or a page may ask of a data folder.
 pub struct Api {
     pub ledger: Arc<Ledger>,
     pub keys: Arc<VirtualKeys>,
+    pub ended: Arc<EndedSessions>,
     pub clock: Arc<dyn Clock>,
     settings: RwLock<Arc<ApiSettings>>,
+    /// Absent where no gateway runs on the folder.
+    running: OnceLock<Arc<dyn Running>>,
 }
+
+/// What only a running gateway can do.
+pub trait Running: Send + Sync {
+    /// Ends a session, because of the record that says so: streams closed, jobs cancelled. Returns those jobs.
+    fn end_session(&self, session: SessionId, cause: RecordId) -> Ending<'_>;
+}
+
+/// The end of a session, when it has come.
+pub type Ending<'a> = Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + 'a>>;
 
 /// What of the configuration the API needs; another version may take its place.
 #[derive(Clone, Debug)]
@@ -59,10 +73,28 @@ impl Api {
     pub fn new(
         ledger: Arc<Ledger>,
         keys: Arc<VirtualKeys>,
+        ended: Arc<EndedSessions>,
         clock: Arc<dyn Clock>,
         settings: ApiSettings,
     ) -> Self {
-        Self { ledger, keys, clock, settings: RwLock::new(Arc::new(settings)) }
+        Self {
+            ledger,
+            keys,
+            ended,
+            clock,
+            settings: RwLock::new(Arc::new(settings)),
+            running: OnceLock::new(),
+        }
+    }
+
+    /// A gateway runs on the folder from here on.
+    pub fn run_by(&self, running: Arc<dyn Running>) {
+        let _ = self.running.set(running);
+    }
+
+    /// The gateway that runs on the folder, if one does.
+    pub(crate) fn running(&self) -> Option<&Arc<dyn Running>> {
+        self.running.get()
     }
 
     /// The version that holds now.
@@ -86,6 +118,7 @@ impl Api {
         match (method, path.as_slice()) {
             ("GET", ["sessions"]) => read::sessions(self, &request.query),
             ("GET", ["sessions", id]) => read::session(self, id),
+            ("DELETE", ["sessions", id]) => ending::end(self, id, request.actor.clone()).await,
             ("GET", ["records"]) => read::records(self, &request.query),
             ("GET", ["records", id]) => read::record(self, id, &request).await,
             ("GET", ["tail"]) => read::tail(self, &request.query),

@@ -5,8 +5,9 @@
 
 mod api;
 mod keys;
+mod ending;
 mod read;
 mod stream;
 
-pub use api::{Access, Api, ApiRequest, ApiSettings, needs};
+pub use api::{Access, Api, ApiRequest, ApiSettings, Ending, Running, needs};
 pub use stream::{ApiBody, ApiReply};

@@ -172,6 +172,7 @@ impl<U: Upstream> Gateway<U> {
         let mut who = rulebook.identity.identify(&request.head.headers).await?;
         rulebook.count_agents(&mut who);
         let session = self.sessions.touch(&who.session_key, who.session, self.clock.now());
+        request.presence.within(self.sessions.ending(session));
         let id = RecordId::new(request.received);
         let mut known = Known::default();
         let marks = Marks { record: id, session, label_jobs: false, principal: String::new() };

@@ -135,10 +135,10 @@ impl<U: Upstream> Gateway<U> {
     pub(crate) async fn probe(
         &self,
         connection: &str,
-        question: http::Uri,
+        (verb, question): (http::Method, http::Uri),
         cause: Option<RecordId>,
     ) -> Option<Probed> {
-        let (request, _present) = own_request(question, self.clock.now());
+        let (request, _present) = own_request(verb, question, self.clock.now());
         let admission = self.admit_own(&request, connection, cause)?;
         let open =
             self.ledger.open_record_as(admission.id, admission.intent, admission.recording).await.ok()?;

@@ -144,6 +144,24 @@ impl<U: Upstream> Gateway<U> {
         true
     }
 
+    /// Ends a session: its streams are closed, and what it started is cancelled. Returns the jobs that BigQuery
+    /// was asked to cancel.
+    pub async fn end_session(&self, session: SessionId, cause: RecordId) -> Result<Vec<String>, String> {
+        self.sessions.end(session);
+        let state = self.state.clone();
+        let jobs = tokio::task::spawn_blocking(move || state.followed_of(session)).await;
+        let jobs = jobs.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let mut cancelled = Vec::new();
+        for job in jobs {
+            let named = JobRef { project: job.project, job: job.job, location: job.location };
+            let answer = self.probe(&job.connection, self.upstream.cancel_job(&named), Some(cause)).await;
+            if answer.is_some_and(|answer| answer.status.is_success()) {
+                cancelled.push(format!("{}:{}", named.project, named.job));
+            }
+        }
+        Ok(cancelled)
+    }
+
     /// One record of a job's end, with the actor of the exchange that started it.
     async fn record_job(&self, followed: &Followed, seen: JobSeen, parent: Option<&JobRef>) -> bool {
         let Ok(session) = followed.session.parse::<SessionId>() else { return true };

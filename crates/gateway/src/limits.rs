@@ -6,6 +6,12 @@ use std::time::Duration;
 pub const INSPECTED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Reading that part takes at most so long.
 pub const INSPECT_MAX: Duration = Duration::from_secs(120);
+/// The next bytes of that part arrive within so long.
+pub const INSPECT_IDLE_MAX: Duration = Duration::from_secs(15);
+/// A body that is longer than this while it is inspected needs one of the places below.
+pub const SMALL_BODY_BYTES: usize = 256 * 1024;
+/// Places for long bodies: together they hold half a GiB at most.
+pub const LONG_BODIES_MAX: usize = 32;
 /// All header lines of a request, in bytes.
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Header lines of a request.
@@ -18,6 +24,13 @@ pub const REPLY_CHUNKS_MAX: usize = 4;
 pub const STREAMS_MAX: u32 = 256;
 /// Connections at a time.
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// Connections of one address at a time; loopback, where sidecars and proxies are, has no such bound.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 2_500;
+/// Streams that a client reset before they were answered, and streams that we had to reset: more of either end
+/// the connection (CVE-2023-44487 and its kin).
+pub const RESET_STREAMS_MAX: usize = 64;
+/// What an HTTP/2 stream may have waiting for its client.
+pub const STREAM_SEND_BYTES: usize = 512 * 1024;
 /// A session ends when it was idle for so long, in seconds.
 pub const SESSION_IDLE_SECS: i64 = 30 * 60;
 /// Sessions in memory; the idlest go first.

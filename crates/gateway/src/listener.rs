@@ -7,17 +7,21 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use record::Clock;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use crate::limits::{CONNECTIONS_MAX, DRAIN_MAX, HEAD_MAX, HEADER_BYTES_MAX, HEADERS_MAX, STREAMS_MAX};
+use crate::limits::{
+    CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_MAX, HEAD_MAX, HEADER_BYTES_MAX, HEADERS_MAX,
+    RESET_STREAMS_MAX, STREAM_SEND_BYTES, STREAMS_MAX,
+};
 use crate::metrics::Metrics;
 use crate::reply::Reply;
 use crate::request::{ClientAddress, Presence, Request, RequestBody};
@@ -42,6 +46,7 @@ pub struct Listener {
 pub async fn serve<R: Routes>(listener: Listener, routes: Arc<R>, stop: impl Future<Output = ()>) -> bool {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let addresses = Arc::<Addresses>::default();
     tokio::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -49,11 +54,12 @@ pub async fn serve<R: Routes>(listener: Listener, routes: Arc<R>, stop: impl Fut
             () = &mut stop => break,
         };
         let Some((socket, peer, place)) = accepted else { continue };
+        let Some(counted) = addresses.clone().count(peer.ip()) else { continue };
         let watcher = graceful.watcher();
         let (routes, clock, metrics) = (routes.clone(), listener.clock.clone(), listener.metrics.clone());
         let acceptor = listener.tls.as_ref().map(|tls| tls.borrow().clone());
         tokio::spawn(async move {
-            let _place = place;
+            let _held = (place, counted);
             metrics.connected(1);
             let client = ClientAddress { ip: peer.ip(), tls: acceptor.is_some() };
             match acceptor {
@@ -70,6 +76,39 @@ pub async fn serve<R: Routes>(listener: Listener, routes: Arc<R>, stop: impl Fut
     }
     drop(listener);
     tokio::time::timeout(DRAIN_MAX, graceful.shutdown()).await.is_ok()
+}
+
+/// Connections by address.
+#[derive(Default)]
+struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+
+/// One connection, counted as long as this lives.
+struct CountedConnection(Arc<Addresses>, IpAddr);
+
+impl Addresses {
+    /// None if the address has as many as it may.
+    fn count(self: Arc<Self>, ip: IpAddr) -> Option<CountedConnection> {
+        let mut all = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let open = all.entry(ip).or_default();
+        if *open >= CONNECTIONS_PER_ADDRESS_MAX && !ip.is_loopback() {
+            return None;
+        }
+        *open += 1;
+        drop(all);
+        Some(CountedConnection(self, ip))
+    }
+}
+
+impl Drop for CountedConnection {
+    fn drop(&mut self) {
+        let mut all = self.0.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(open) = all.get_mut(&self.1) {
+            *open -= 1;
+            if *open == 0 {
+                all.remove(&self.1);
+            }
+        }
+    }
 }
 
 async fn accept(
@@ -117,6 +156,9 @@ async fn connection<S, R>(
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX as u32)
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .max_local_error_reset_streams(RESET_STREAMS_MAX)
+        .max_send_buf_size(STREAM_SEND_BYTES)
         .keep_alive_interval(Duration::from_secs(60))
         .adaptive_window(true);
     let served = builder.serve_connection(TokioIo::new(socket), service);

@@ -19,11 +19,12 @@ use crate::metrics::Metrics;
 use crate::ownership::Claims;
 use crate::refusal::{Reason, Refusal};
 use crate::reply::{Reply, ReplyBody};
+use crate::sessions::Ending;
 use crate::upstream::{Answer, AnswerBody, Chunk, Learnt, Upstream, UpstreamFault};
 
 /// The header that names an answer's record.
 pub(crate) const RECORD_HEADER: &str = "x-hansard-record";
-const CLIENT_LEFT: &str = "the client left";
+const CLIENT_LEFT: &str = "the client left, or its session was ended";
 
 /// A part of the body, gathered until it may leave.
 #[derive(Default)]
@@ -93,6 +94,7 @@ pub(crate) async fn behind<U: Upstream>(
             failpoint("mid_body");
             let rest = Rest {
                 open,
+                ending: presence.into_ending(),
                 claims,
                 clock: gateway.clock.clone(),
                 body,
@@ -151,6 +153,7 @@ pub(crate) async fn whole<U: Upstream>(
 /// The rest of a reply whose head has left.
 struct Rest {
     open: OpenRecord,
+    ending: Option<Ending>,
     claims: Claims,
     clock: Arc<dyn Clock>,
     body: Box<dyn AnswerBody>,
@@ -171,6 +174,7 @@ impl Rest {
             let read = tokio::select! {
                 read = fill(&mut *self.body, &mut self.gathered) => read,
                 () = self.release.closed() => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
+                () = ended(&mut self.ending) => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
             };
             match read {
                 Read::Window => {
@@ -188,7 +192,11 @@ impl Rest {
     async fn let_go(&mut self) -> bool {
         for part in std::mem::take(&mut self.gathered.wire) {
             self.wire_bytes += part.len() as u64;
-            if self.release.send(Ok(part)).await.is_err() {
+            let sent = tokio::select! {
+                sent = self.release.send(Ok(part)) => sent.is_ok(),
+                () = ended(&mut self.ending) => false,
+            };
+            if !sent {
                 return false;
             }
         }
@@ -235,6 +243,14 @@ impl Rest {
     async fn cut_off(self) {
         self.metrics.unrecorded();
         let _ = self.release.send(Err(crate::reply::CutOff)).await;
+    }
+}
+
+/// Resolves when the session is ended.
+async fn ended(ending: &mut Option<Ending>) {
+    match ending {
+        Some(ending) => ending.ended().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -8,10 +8,12 @@ use record::Timestamp;
 use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::limits::{INSPECT_MAX, INSPECTED_BYTES_MAX};
+use crate::limits::{INSPECT_IDLE_MAX, INSPECT_MAX, INSPECTED_BYTES_MAX, LONG_BODIES_MAX, SMALL_BODY_BYTES};
+use crate::sessions::Ending;
 
 /// A request as the listener hands it over.
 pub struct Request {
@@ -23,9 +25,9 @@ pub struct Request {
 }
 
 /// A request of the gateway's own. It goes on as long as the other end is held.
-pub(crate) fn own_request(uri: http::Uri, now: Timestamp) -> (Request, Present) {
+pub(crate) fn own_request(verb: http::Method, uri: http::Uri, now: Timestamp) -> (Request, Present) {
     let mut head = http::Request::new(()).into_parts().0;
-    head.uri = uri;
+    (head.method, head.uri) = (verb, uri);
     let (present, presence) = Presence::pair();
     let client = ClientAddress { ip: IpAddr::from([127, 0, 0, 1]), tls: false };
     (Request { head, body: RequestBody::whole(Bytes::new()), client, received: now, presence }, present)
@@ -43,6 +45,7 @@ pub struct ClientAddress {
 pub struct Presence {
     watched: oneshot::Receiver<()>,
     has_left: bool,
+    ending: Option<Ending>,
 }
 
 /// Held by the client's connection; dropping it says that the client left.
@@ -52,15 +55,32 @@ impl Presence {
     /// Both ends.
     pub fn pair() -> (Present, Self) {
         let (held, watched) = oneshot::channel();
-        (Present(held), Self { watched, has_left: false })
+        (Present(held), Self { watched, has_left: false, ending: None })
     }
 
-    /// Resolves when the client has left; at once if it left before.
+    /// Ends with the session too.
+    pub(crate) fn within(&mut self, ending: Ending) {
+        self.ending = Some(ending);
+    }
+
+    /// What tells of the session's end, for whoever goes on when the client's request is over.
+    pub(crate) fn into_ending(self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// Resolves when the client has left, or its session was ended; at once if that was before.
     pub async fn left(&mut self) {
-        if !self.has_left {
-            let _ = (&mut self.watched).await;
-            self.has_left = true;
+        if self.has_left {
+            return;
         }
+        match &mut self.ending {
+            None => drop((&mut self.watched).await),
+            Some(ending) => tokio::select! {
+                _ = &mut self.watched => (),
+                () = ending.ended() => (),
+            },
+        }
+        self.has_left = true;
     }
 }
 
@@ -75,8 +95,13 @@ pub enum Inspect {
 pub struct RequestBody {
     read: Bytes,
     ended: bool,
+    /// Held by a long body until it is gone.
+    place: Option<OwnedSemaphorePermit>,
     rest: Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send + Sync>>,
 }
+
+/// Places for bodies that are long while they are inspected.
+static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(LONG_BODIES_MAX)));
 
 /// Why a body could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,13 +131,13 @@ impl RequestBody {
         B::Error: fmt::Display,
     {
         let rest = Box::pin(body.map_err(|error| BodyError::Broken(error.to_string())));
-        Self { read: Bytes::new(), ended: false, rest }
+        Self { read: Bytes::new(), ended: false, place: None, rest }
     }
 
     /// A body that is already whole.
     pub fn whole(bytes: Bytes) -> Self {
         let rest = Box::pin(http_body_util::Empty::new().map_err(|never| match never {}));
-        Self { read: bytes, ended: true, rest }
+        Self { read: bytes, ended: true, place: None, rest }
     }
 
     /// What was read so far.
@@ -141,10 +166,14 @@ impl RequestBody {
             if read.len() > INSPECTED_BYTES_MAX {
                 break Err(BodyError::TooLong);
             }
-            match self.rest.frame().await {
-                None => self.ended = true,
-                Some(Err(error)) => break Err(error),
-                Some(Ok(frame)) => {
+            if read.len() > SMALL_BODY_BYTES && self.place.is_none() {
+                self.place = PLACES.clone().acquire_owned().await.ok();
+            }
+            match tokio::time::timeout(INSPECT_IDLE_MAX, self.rest.frame()).await {
+                Err(_) => break Err(BodyError::TooSlow),
+                Ok(None) => self.ended = true,
+                Ok(Some(Err(error))) => break Err(error),
+                Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         read.extend_from_slice(&data);
                     }

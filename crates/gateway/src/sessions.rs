@@ -3,13 +3,44 @@
 use record::{SessionId, Timestamp};
 use std::collections::HashMap;
 use std::sync::Mutex;
+use tokio::sync::broadcast;
 
 use crate::limits::{SESSION_IDLE_SECS, SESSIONS_MAX};
 
+/// Ends that an exchange has not looked at yet; one that lags looks again from the newest.
+const ENDS_MAX: usize = 256;
+
 /// The sessions that are not idle.
-#[derive(Default)]
 pub(crate) struct Sessions {
     live: Mutex<HashMap<String, Live>>,
+    ends: broadcast::Sender<SessionId>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { live: Mutex::default(), ends: broadcast::channel(ENDS_MAX).0 }
+    }
+}
+
+/// Tells an exchange that its session was ended.
+pub(crate) struct Ending {
+    session: SessionId,
+    ends: broadcast::Receiver<SessionId>,
+}
+
+impl Ending {
+    /// Resolves when the session is ended.
+    pub(crate) async fn ended(&mut self) {
+        loop {
+            match self.ends.recv().await {
+                Ok(session) if session == self.session => return,
+                // Too many ended at once to tell whether ours is among them: it is taken for ended.
+                Err(broadcast::error::RecvError::Lagged(_)) => return,
+                Ok(_) => {}
+                Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
+            }
+        }
+    }
 }
 
 struct Live {
@@ -30,6 +61,21 @@ impl Sessions {
             known.or(carried.filter(|_| !live.contains_key(key))).unwrap_or_else(|| SessionId::new(now));
         live.insert(key.to_owned(), Live { session, last: now });
         session
+    }
+}
+
+impl Sessions {
+    /// For an exchange of that session.
+    pub(crate) fn ending(&self, session: SessionId) -> Ending {
+        Ending { session, ends: self.ends.subscribe() }
+    }
+
+    /// Ends it: its exchanges are told, and whoever had it gets another.
+    pub(crate) fn end(&self, session: SessionId) {
+        let mut live = self.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        live.retain(|_, known| known.session != session);
+        drop(live);
+        let _ = self.ends.send(session);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a room that speaks an upstream's language must do. The gateway knows nothing else of it.
 
 use bytes::Bytes;
-use http::Uri;
+use http::{Method, Uri};
 use record::{Job, RecordId, RequestFacts, Statement, Status};
 use serde_json::Value;
 use state::Owned;
@@ -42,11 +42,14 @@ pub trait Upstream: Send + Sync + 'static {
     /// Sends it and returns as soon as the answer begins. Takes nothing but a cleared request.
     fn forward(&self, cleared: Cleared<Self::Plan>) -> impl Future<Output = Answer> + Send;
 
-    /// Where to ask how a job stands.
-    fn ask_job(&self, job: &JobRef) -> Uri;
+    /// How to ask how a job stands.
+    fn ask_job(&self, job: &JobRef) -> (Method, Uri);
 
-    /// Where to ask for the children of a script, from a page on.
-    fn ask_children(&self, parent: &JobRef, page: Option<&str>) -> Uri;
+    /// How to ask for the children of a script, from a page on.
+    fn ask_children(&self, parent: &JobRef, page: Option<&str>) -> (Method, Uri);
+
+    /// How to ask that a job be cancelled.
+    fn cancel_job(&self, job: &JobRef) -> (Method, Uri);
 
     /// What an answer to either says; none if it can't be read.
     fn read_jobs(&self, body: &[u8]) -> Option<JobsSeen>;

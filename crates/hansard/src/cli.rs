@@ -165,6 +165,12 @@ pub(crate) enum SessionCommand {
         #[command(flatten)]
         folder: FolderArgs,
     },
+    /// Ends a session: its tokens are refused, its streams closed, its running BigQuery jobs cancelled.
+    End {
+        id: SessionId,
+        #[command(flatten)]
+        folder: FolderArgs,
+    },
 }
 
 #[derive(Subcommand)]
@@ -338,6 +344,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Session(SessionCommand::Show { id, rows, markdown, folder }) => {
             commands::session_show(id, rows, markdown, &folder)
         }
+        Command::Session(SessionCommand::End { id, folder }) => commands::session_end(id, &folder),
         Command::Records(args) => commands::records(&args),
         Command::Record(RecordCommand::Show { id, rows, folder }) => commands::record_show(id, rows, &folder),
         Command::Tail(args) => commands::tail(&args),

@@ -439,6 +439,21 @@ fn longest_run(text: &str, wanted: char) -> usize {
     longest
 }
 
+/// `hansard session end ID`
+pub(crate) fn session_end(id: SessionId, folder: &FolderArgs) -> Result<(), Failure> {
+    let done = object(
+        folder,
+        Question { method: "DELETE", path: format!("sessions/{id}"), body: Default::default() },
+    )?;
+    if folder.json {
+        return say(&done.to_string());
+    }
+    let cancelled = done["cancelled"].as_array().map_or(0, Vec::len);
+    say(&format!(
+        "ended {id}: its tokens are refused, its streams are closed, {cancelled} running jobs were cancelled"
+    ))
+}
+
 /// `hansard query`
 pub(crate) fn query(args: &QueryArgs) -> Result<(), Failure> {
     let format = if args.folder.json { "json" } else { args.format.as_str() };

@@ -2,7 +2,7 @@
 
 use gateway::{Gateway, Listener, Metrics, serve};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -101,6 +101,7 @@ pub(crate) async fn start(settings: Settings) -> Result<Running, Failure> {
     for (provider, why) in gateway.rulebook().identity.warm().await {
         eprintln!("hansard: identity provider '{provider}' can't be reached yet: {why}");
     }
+    rooms.api.run_by(Arc::new(ByGateway(Arc::downgrade(&gateway))));
     let routes = Arc::new(AllRoutes::new(gateway.clone(), &rooms, metrics.clone()));
     let (tls, acceptors) = tls.map(watch::channel).unzip();
     let listener = Listener { tcp, tls: acceptors, clock: rooms.clock.clone(), metrics };
@@ -116,6 +117,20 @@ pub(crate) async fn start(settings: Settings) -> Result<Running, Failure> {
         fixed,
         reloads: None,
     })
+}
+
+/// What the API asks of the gateway that runs.
+struct ByGateway(Weak<Gateway<bigquery::BigQuery>>);
+
+impl console::Running for ByGateway {
+    fn end_session(&self, session: record::SessionId, cause: record::RecordId) -> console::Ending<'_> {
+        Box::pin(async move {
+            match self.0.upgrade() {
+                Some(gateway) => gateway.end_session(session, cause).await,
+                None => Err("the gateway is stopping".to_owned()),
+            }
+        })
+    }
 }
 
 impl Running {

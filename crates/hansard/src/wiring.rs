@@ -3,7 +3,7 @@
 use console::{Api, ApiSettings};
 use gateway::{ConnectionRules, Gateway, GatewayConfig, Metrics, Rulebook};
 use http::Uri;
-use identity::{Identity, IdentityConfig, OidcConfig, OidcProvider, VirtualKeys};
+use identity::{EndedSessions, Identity, IdentityConfig, OidcConfig, OidcProvider, VirtualKeys};
 use ledger::{Durability, Layout, Ledger, LedgerConfig, LedgerError, Recording, Retention};
 use outbound::Fetcher;
 use policy::Expression;
@@ -23,8 +23,6 @@ use crate::cli::Failure;
 use crate::config::{
     ConfigError, Credentials, Loaded, RecordingMode, Results, SecretRef, Uploads, bytes, duration_secs,
 };
-
-const SCOPE: &str = "https://www.googleapis.com/auth/bigquery";
 
 /// What a configuration says, checked.
 pub(crate) struct Settings {
@@ -60,6 +58,7 @@ pub(crate) struct Rooms {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) state: Arc<State>,
     pub(crate) keys: Arc<VirtualKeys>,
+    ended: Arc<EndedSessions>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) api: Arc<Api>,
     vault: Arc<Vault>,
@@ -227,9 +226,11 @@ impl Settings {
         let state = Arc::new(state);
         let keys =
             VirtualKeys::load(state.clone()).map_err(|error| Failure::other_side(error.to_string()))?;
-        let (ledger, keys) = (Arc::new(ledger), Arc::new(keys));
-        let api = Arc::new(Api::new(ledger.clone(), keys.clone(), clock.clone(), self.api()));
-        let rooms = Rooms { ledger, state, keys, clock, api, vault };
+        let ended = EndedSessions::load(state.clone(), clock.now())
+            .map_err(|error| Failure::other_side(error.to_string()))?;
+        let (ledger, keys, ended) = (Arc::new(ledger), Arc::new(keys), Arc::new(ended));
+        let api = Api::new(ledger.clone(), keys.clone(), ended.clone(), clock.clone(), self.api());
+        let rooms = Rooms { ledger, state, keys, ended, clock, api: Arc::new(api), vault };
         self.token_key(&rooms)?;
         Ok(rooms)
     }
@@ -270,6 +271,7 @@ impl Settings {
             providers: providers.collect(),
             token_key,
             keys: rooms.keys.clone(),
+            ended: rooms.ended.clone(),
             clock: rooms.clock.clone(),
         };
         Ok(Identity::new(config))
@@ -312,14 +314,14 @@ impl Settings {
         for connection in &self.loaded.config.connection {
             let span = connection.credentials.span();
             let credential = match connection.credentials.get_ref() {
-                Credentials::Adc(_) => Credential::adc(&adc_sources(), SCOPE, fetcher.clone(), clock.clone()),
+                Credentials::Adc(_) => Credential::adc(&adc_sources(), fetcher.clone(), clock.clone()),
                 Credentials::File(path) => {
                     let file = read_secret(&self.loaded, &SecretRef::File(path.clone()))?;
-                    Credential::service_account(&file, SCOPE, fetcher.clone(), clock.clone())
+                    Credential::service_account(&file, fetcher.clone(), clock.clone())
                 }
                 Credentials::Env(name) => {
                     let file = read_secret(&self.loaded, &SecretRef::Env(name.clone()))?;
-                    Credential::service_account(&file, SCOPE, fetcher.clone(), clock.clone())
+                    Credential::service_account(&file, fetcher.clone(), clock.clone())
                 }
             };
             let credential = credential.map_err(|error| self.loaded.error_at(&span, error.to_string()))?;

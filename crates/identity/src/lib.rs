@@ -9,7 +9,9 @@ mod oidc;
 mod virtual_keys;
 mod tokens;
 mod checked;
+mod ended;
 
+pub use ended::EndedSessions;
 pub use oidc::{OidcConfig, OidcProvider};
 pub use principal_of::{Identified, Identity, IdentityConfig, Stranger};
 pub use tokens::{Grant, GrantError, TOKEN_PREFIX, TOKEN_SECS_MAX, TokenClaims};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::bearer;
 use crate::checked::Checked;
+use crate::ended::EndedSessions;
 use crate::oidc::OidcProvider;
 use crate::tokens::{self, TOKEN_PREFIX};
 use crate::virtual_keys::VirtualKeys;
@@ -21,6 +22,7 @@ pub struct IdentityConfig {
     pub providers: Vec<OidcProvider>,
     pub token_key: TokenKey,
     pub keys: Arc<VirtualKeys>,
+    pub ended: Arc<EndedSessions>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -30,6 +32,7 @@ pub struct Identity {
     pub(crate) providers: Vec<OidcProvider>,
     pub(crate) token_key: TokenKey,
     pub(crate) keys: Arc<VirtualKeys>,
+    ended: Arc<EndedSessions>,
     pub(crate) clock: Arc<dyn Clock>,
     checked: Checked,
 }
@@ -60,6 +63,7 @@ impl Identity {
             providers: config.providers,
             token_key: config.token_key,
             keys: config.keys,
+            ended: config.ended,
             clock: config.clock,
             checked: Checked::default(),
         }
@@ -69,12 +73,18 @@ impl Identity {
     pub async fn identify(&self, headers: &HeaderMap) -> Result<Identified, Stranger> {
         let token = bearer::token(headers)?;
         let now = self.clock.now();
-        if let Some(who) = self.checked.find(token, &self.keys, now) {
-            return Ok(who);
+        let who = match self.checked.find(token, &self.keys, now) {
+            Some(who) => who,
+            None => {
+                let who = self.check(token).await?;
+                self.checked.remember(token, &who, now);
+                who
+            }
+        };
+        match who.session {
+            Some(session) if self.ended.contains(session) => Err(Stranger::SessionEnded),
+            _ => Ok(who),
         }
-        let who = self.check(token).await?;
-        self.checked.remember(token, &who, now);
-        Ok(who)
     }
 
     async fn check(&self, token: &str) -> Result<Identified, Stranger> {
@@ -168,6 +178,7 @@ pub enum Stranger {
     MissingClaim(&'static str),
     TooLong,
     Revoked,
+    SessionEnded,
     ProviderAway(String),
 }
 
@@ -191,6 +202,7 @@ impl Stranger {
             Self::MissingClaim(_) => "missing_claim",
             Self::TooLong => "life_too_long",
             Self::Revoked => "revoked",
+            Self::SessionEnded => "session_ended",
             Self::ProviderAway(_) => "provider_away",
         }
     }
@@ -219,6 +231,7 @@ impl fmt::Display for Stranger {
             Self::LogoutToken => f.write_str("the token is a logout token"),
             Self::MissingClaim(claim) => write!(f, "the token has no '{claim}' claim"),
             Self::TooLong => f.write_str("the token is valid for more than an hour, which a self-signed one may not be"),
+            Self::SessionEnded => f.write_str("the session of this token was ended; get a new token"),
             Self::Revoked => f.write_str("the key was revoked or has expired"),
             Self::ProviderAway(name) => write!(f, "the identity provider '{name}' can't be reached to check the token; try again"),
         }

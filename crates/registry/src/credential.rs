@@ -5,6 +5,7 @@ use http::{Request, header};
 use outbound::Fetcher;
 use record::{Clock, Timestamp};
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,10 +24,10 @@ const TOKEN_ANSWER_MAX: Duration = Duration::from_secs(20);
 /// Mints tokens for one connection, one mint at a time.
 pub struct Credential {
     source: Source,
-    scope: String,
     fetcher: Fetcher,
     clock: Arc<dyn Clock>,
-    current: Mutex<Option<UpstreamToken>>,
+    /// By scope: a method gets no wider a token than it needs.
+    current: Mutex<HashMap<&'static str, UpstreamToken>>,
 }
 
 enum Source {
@@ -66,18 +67,16 @@ impl Credential {
     /// From the bytes of a service-account key file.
     pub fn service_account(
         file: &Secret,
-        scope: &str,
         fetcher: Fetcher,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CredentialError> {
         let source = Source::ServiceAccount(Box::new(ServiceAccount::parse(file)?));
-        Ok(Self { source, scope: scope.to_owned(), fetcher, clock, current: Mutex::new(None) })
+        Ok(Self { source, fetcher, clock, current: Mutex::default() })
     }
 
     /// From the machine's application-default credentials, in Google's order: file, gcloud's file, metadata.
     pub fn adc(
         sources: &AdcSources,
-        scope: &str,
         fetcher: Fetcher,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CredentialError> {
@@ -92,7 +91,7 @@ impl Credential {
             }
             None => Source::Metadata { host: sources.metadata_host.clone() },
         };
-        Ok(Self { source, scope: scope.to_owned(), fetcher, clock, current: Mutex::new(None) })
+        Ok(Self { source, fetcher, clock, current: Mutex::default() })
     }
 
     /// Whose credential this is, as far as it says so.
@@ -104,28 +103,28 @@ impl Credential {
         }
     }
 
-    /// A token with time left. Whoever finds none left mints; everybody else waits for that one.
-    pub async fn token(&self) -> Result<UpstreamToken, CredentialError> {
+    /// A token for a scope, with time left. Whoever finds none left mints; everybody else waits for that one.
+    pub async fn token(&self, scope: &'static str) -> Result<UpstreamToken, CredentialError> {
         let mut current = self.current.lock().await;
         let now = self.clock.now();
-        if let Some(token) = current.as_ref().filter(|token| token.expires > now.plus_secs(RENEW_BEFORE_SECS))
-        {
+        let found = current.get(scope).cloned();
+        if let Some(token) = found.as_ref().filter(|token| token.expires > now.plus_secs(RENEW_BEFORE_SECS)) {
             return Ok(token.clone());
         }
-        match self.mint(now).await {
+        match self.mint(scope, now).await {
             Ok(token) => {
-                *current = Some(token.clone());
+                current.insert(scope, token.clone());
                 Ok(token)
             }
             // A token that still lives is better than none while its issuer is away.
-            Err(error) => current.as_ref().filter(|token| token.expires > now).cloned().ok_or(error),
+            Err(error) => found.filter(|token| token.expires > now).ok_or(error),
         }
     }
 
-    async fn mint(&self, now: Timestamp) -> Result<UpstreamToken, CredentialError> {
+    async fn mint(&self, scope: &str, now: Timestamp) -> Result<UpstreamToken, CredentialError> {
         let request = match &self.source {
             Source::ServiceAccount(account) => {
-                let assertion = account.assertion(&self.scope, now)?;
+                let assertion = account.assertion(scope, now)?;
                 let grant = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
                 form_post(&account.token_uri, format!("grant_type={grant}&assertion={assertion}"))
             }
@@ -145,7 +144,7 @@ impl Credential {
             }
             Source::Metadata { host } => Request::get(format!(
                 "http://{host}/computeMetadata/v1/instance/service-accounts/default/token?scopes={}",
-                form_encode(&self.scope)
+                form_encode(scope)
             ))
             .header("Metadata-Flavor", "Google")
             .body(Bytes::new().into()),

@@ -8,6 +8,7 @@ mod keys;
 mod uploads;
 mod owned;
 mod followed;
+mod ended;
 
 pub use followed::Followed;
 pub use keys::VirtualKey;
@@ -44,6 +45,7 @@ CREATE TABLE IF NOT EXISTS followed (
     principal TEXT NOT NULL, record TEXT NOT NULL, session TEXT NOT NULL, actor TEXT NOT NULL,
     next_at INTEGER NOT NULL, asked INTEGER NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (project, job)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ended_sessions (id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS followed_next ON followed (next_at);
 ";
 

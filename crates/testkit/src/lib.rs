@@ -12,7 +12,7 @@ mod ask;
 pub use ledger::sha256;
 
 pub use ask::{Answer, ask, send, try_send};
-pub use issuer::{Issuer, UPSTREAM_TOKEN};
+pub use issuer::{Issuer, UPSTREAM_TOKEN, token_by_key};
 pub use judge::{Judgement, judge};
 pub use process::{Gateway, Output, run};
 pub use scripted::{Script, Scripted, ScriptedReply};

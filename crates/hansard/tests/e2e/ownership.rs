@@ -67,12 +67,18 @@ impl Jobs {
             ("GET", ["jobs"]) => ScriptedReply::json(
                 json!({"kind": "bigquery#jobList", "jobs": *jobs, "nextPageToken": "more"}).to_string(),
             ),
+            ("POST", ["jobs", id, "cancel"]) => {
+                let job = jobs.iter_mut().find(|job| job["jobReference"]["jobId"] == **id).unwrap();
+                job["status"] =
+                    json!({"state": "DONE", "errorResult": {"reason": "stopped", "message": "cancelled"}});
+                ScriptedReply::json(json!({ "job": job }).to_string())
+            }
             ("GET", ["jobs", id]) => {
                 let asked = self.asked.fetch_add(1, Ordering::Relaxed);
                 let Some(job) = jobs.iter_mut().find(|job| job["jobReference"]["jobId"] == **id) else {
                     return ScriptedReply::json(error(404, "notFound")).status(404);
                 };
-                if asked >= self.running {
+                if asked >= self.running && job["status"]["state"] != "DONE" {
                     job["status"] = json!({"state": "DONE"});
                     job["statistics"] = json!({
                         "totalBytesProcessed": "1000", "totalSlotMs": "77",
@@ -165,6 +171,8 @@ fn a_job_is_whose_it_is_and_an_auditor_may_look() {
             let answer = bob.send(verb, path, Value::Null).await;
             assert_eq!((answer.status, answer.reason().as_str()), (403, "accessDenied"), "{verb} {path}");
         }
+        let unknown = bob.get("queries/never-seen").await;
+        assert_eq!((unknown.status, unknown.reason().as_str()), (404, "notFound"));
         assert_eq!(
             carol.send("POST", "jobs/mine/cancel", Value::Null).await.status,
             403,
@@ -402,5 +410,53 @@ fn a_job_that_a_kill_left_open_is_asked_for_by_the_next_start() {
         assert_eq!((&job["caused_by"], &job["job"]["state"]), (&open["id"], &json!("DONE")));
         let (alice, _, _) = clients(&world, &gateway);
         assert_eq!(alice.get("jobs/open").await.status, 200, "it is still hers");
+    });
+}
+
+#[test]
+fn ending_a_session_closes_its_streams_and_cancels_its_jobs() {
+    block_on(async {
+        let (world, upstream, _) =
+            world(1_000_000, "[roles]\nadmin = \"'admins' in principal.groups\"\n").await;
+        let gateway = world.gateway();
+        let issued = gateway.hansard(&[
+            "key",
+            "issue",
+            "--principal",
+            "agent@example.com",
+            "--connection",
+            "main",
+            "--group",
+            "data",
+            "--out",
+            "key.json",
+        ]);
+        assert_eq!(issued.code, 0, "{}", issued.stderr);
+        let token = testkit::token_by_key(&world.folder.join("key.json")).await;
+        let agent = Client { url: &gateway.url, token };
+        let started = agent.insert("endless", "SELECT 1").await;
+        assert_eq!(started.status, 200);
+        let session = gateway.record(&started.record())["session"].as_str().unwrap().to_owned();
+        let ended = gateway.hansard(&["session", "end", &session, "--json"]);
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        assert_eq!(ended.objects()[0]["cancelled"], json!(["p:endless"]));
+        let cancelled =
+            upstream.asked().iter().any(|request| request.uri().path().ends_with("/jobs/endless/cancel"));
+        assert!(cancelled);
+        gateway.until_jobs_are_recorded().await;
+        let job = jobs_of(&gateway).pop().unwrap();
+        assert_eq!((&job["status"]["reason"], &job["outcome"]), (&json!("stopped"), &json!("error")));
+        let refused = agent.get("jobs/endless").await;
+        assert_eq!(refused.status, 401, "its tokens are worth nothing any more");
+        let records = gateway.records(&["--session", &session]);
+        let told = records.iter().find(|record| record["kind"] == "session").unwrap();
+        assert_eq!(told["event"]["action"], "session.end");
+        // It stays ended after a restart.
+        let token = agent.token;
+        assert_eq!(gateway.stop(), 0);
+        let gateway = world.gateway();
+        let agent = Client { url: &gateway.url, token };
+        assert_eq!(agent.get("jobs/endless").await.status, 401);
+        assert_eq!(gateway.hansard(&["session", "end", &session]).code, 1, "it has ended already");
     });
 }
