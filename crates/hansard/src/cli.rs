@@ -5,7 +5,7 @@ use record::{PrincipalKind, RecordId, SessionId, Timestamp};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::{commands, demo, docs, init, serve};
+use crate::{commands, demo, docs, init, login, serve};
 
 /// The flight recorder and gatekeeper between AI agents (and people, and tools) and Google BigQuery.
 #[derive(Parser)]
@@ -19,6 +19,7 @@ const EXAMPLES: &str = "Examples:
   hansard demo                          everything on loopback, nothing to configure
   hansard init --project acme-prod --credentials sa.json
   hansard serve                         runs the gateway by ./hansard.toml
+  hansard login --gateway https://hansard.example.com
   hansard key issue --principal alice@example.com --connection analytics --out key.json
   hansard records --contains orders --since 2026-11-01T00:00:00Z
   hansard query \"SELECT principal, count(*) FROM records GROUP BY 1\"";
@@ -29,6 +30,10 @@ enum Command {
     Serve(ServeArgs),
     /// Writes a commented hansard.toml.
     Init(init::InitArgs),
+    /// Signs you in at a gateway, with your browser or, with --device, another one.
+    Login(LoginArgs),
+    /// Signs you out; your tokens are refused from then on.
+    Logout(LogoutArgs),
     /// Runs everything on loopback: gateway, sign-in, sandbox warehouse, an agent; then shows the record.
     Demo(demo::DemoArgs),
     /// Virtual service-account keys: issue, list, revoke.
@@ -61,9 +66,38 @@ enum Command {
     Docs(docs::DocsArgs),
 }
 
+#[derive(Args)]
+pub(crate) struct LoginArgs {
+    /// The gateway's address; else the configuration's public_url.
+    #[arg(long, value_name = "URL")]
+    pub(crate) gateway: Option<String>,
+    /// For a machine without a browser: shows a code to enter on another one.
+    #[arg(long)]
+    pub(crate) device: bool,
+    /// The configuration that may name the gateway.
+    #[arg(long, default_value = "hansard.toml", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct LogoutArgs {
+    /// The gateway's address; else the configuration's public_url.
+    #[arg(long, value_name = "URL")]
+    pub(crate) gateway: Option<String>,
+    /// The configuration that may name the gateway.
+    #[arg(long, default_value = "hansard.toml", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
 /// Which folder, and how to print.
 #[derive(Args, Clone)]
 pub(crate) struct FolderArgs {
+    /// A gateway to ask instead, where you are signed in and your role allows it.
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    pub(crate) gateway: Option<String>,
     /// The configuration, which says where data and keys lie.
     #[arg(long, default_value = "hansard.toml", value_name = "FILE")]
     pub(crate) config: PathBuf,
@@ -344,6 +378,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Session(SessionCommand::Show { id, rows, markdown, folder }) => {
             commands::session_show(id, rows, markdown, &folder)
         }
+        Command::Login(args) => login::login(&args),
+        Command::Logout(args) => login::logout(&args),
         Command::Session(SessionCommand::End { id, folder }) => commands::session_end(id, &folder),
         Command::Records(args) => commands::records(&args),
         Command::Record(RecordCommand::Show { id, rows, folder }) => commands::record_show(id, rows, &folder),

@@ -96,10 +96,14 @@ fn list_keys(folder: &FolderArgs) -> Result<(), Failure> {
 
 /// `hansard connection list`
 pub(crate) fn connections(folder: &FolderArgs) -> Result<(), Failure> {
-    // The configuration says it all; nothing needs to run.
-    let loaded = crate::config::load(&folder.config)?;
-    let settings = crate::wiring::Settings::check(loaded, folder.data.as_deref())?;
-    let shown = settings.connections_shown();
+    let shown = match &folder.gateway {
+        Some(_) => objects(folder, Question::get("connections"))?,
+        // The configuration says it all; nothing needs to run.
+        None => {
+            let loaded = crate::config::load(&folder.config)?;
+            crate::wiring::Settings::check(loaded, folder.data.as_deref())?.connections_shown()
+        }
+    };
     if folder.json {
         return shown.iter().try_for_each(|connection| say(&connection.to_string()));
     }
@@ -508,10 +512,10 @@ fn csv(cell: &str) -> String {
 /// `hansard verify`
 pub(crate) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     let unchecked = |failure: Failure| Failure { code: 2, message: failure.message };
-    let data = data_dir(&args.folder).map_err(unchecked)?;
-    let verdict = match object_by_gateway(&args.folder, &data) {
+    let verdict = match verified_by_gateway(&args.folder) {
         Some(verdict) => verdict?,
         None => {
+            let data = data_dir(&args.folder).map_err(unchecked)?;
             let layout = ledger::Layout::new(&data);
             if !data.join("journal").is_dir() {
                 return Err(Failure::usage(format!("{} is no data folder", data.display())));
@@ -546,8 +550,11 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
 }
 
 /// A running gateway checks its own log, as far as it is durable.
-fn object_by_gateway(folder: &FolderArgs, data: &std::path::Path) -> Option<Result<Value, Failure>> {
-    std::os::unix::net::UnixStream::connect(crate::serve::control_socket(data)).ok()?;
+fn verified_by_gateway(folder: &FolderArgs) -> Option<Result<Value, Failure>> {
+    if folder.gateway.is_none() {
+        let data = data_dir(folder).ok()?;
+        std::os::unix::net::UnixStream::connect(crate::serve::control_socket(&data)).ok()?;
+    }
     Some(object(folder, Question::post("verify", "")))
 }
 

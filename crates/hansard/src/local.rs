@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::{Failure, FolderArgs};
 use crate::config;
 use crate::control;
+use crate::login;
 use crate::routes::method;
 use crate::wiring::Settings;
 
@@ -50,6 +51,11 @@ pub(crate) fn ask(
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::other_side(format!("the system gives no threads: {error}")))?;
+    if let Some(gateway) = &folder.gateway {
+        let done = runtime.block_on(remote(gateway, &folder.config, question, &mut each));
+        runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+        return done;
+    }
     let data = data_dir(folder)?;
     let done = runtime.block_on(async {
         let uri = format!("http://hansard/api/v1/{}", question.path);
@@ -69,6 +75,28 @@ pub(crate) fn ask(
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     done
+}
+
+/// A gateway elsewhere, as the principal who is signed in there.
+async fn remote(
+    gateway: &str,
+    config: &Path,
+    question: Question,
+    each: &mut impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let gateway = login::gateway_url(Some(gateway), config)?;
+    let token = login::token(&gateway).await?;
+    let request = Request::builder()
+        .method(question.method)
+        .uri(format!("{gateway}/api/v1/{}", question.path))
+        .header("authorization", format!("Bearer {token}"))
+        .body(Full::new(question.body))
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    let client = outbound::https().map_err(|error| Failure::other_side(error.to_string()))?;
+    let answer = client.request(request).await.map_err(|error| {
+        Failure::other_side(format!("{gateway} can't be reached: {}", outbound::causes(&error)))
+    })?;
+    pass(answer.status(), answer.into_body(), each).await
 }
 
 /// Nobody runs on the folder: this command opens it.

@@ -6,6 +6,8 @@ mod wiring;
 mod serve;
 mod reload;
 mod routes;
+mod sign_in;
+mod login;
 mod control;
 mod local;
 mod init;

@@ -9,6 +9,7 @@ use policy::{Expression, Facts};
 use state::State;
 use std::sync::Arc;
 
+use crate::sign_in::{Form, SignInPages, form};
 use crate::wiring::Rooms;
 
 const FORM_BYTES_MAX: usize = 64 * 1024;
@@ -21,6 +22,7 @@ pub(crate) struct AllRoutes {
     state: Arc<State>,
     api: Arc<Api>,
     metrics: Arc<Metrics>,
+    pages: SignInPages,
 }
 
 impl AllRoutes {
@@ -29,7 +31,9 @@ impl AllRoutes {
         rooms: &Rooms,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { gateway, state: rooms.state.clone(), api: rooms.api.clone(), metrics }
+        let public_url = rooms.api.settings().public_url.clone();
+        let pages = SignInPages::new(gateway.clone(), rooms.ledger.clone(), rooms.clock.clone(), public_url);
+        Self { gateway, state: rooms.state.clone(), api: rooms.api.clone(), metrics, pages }
     }
 
     async fn route(self: Arc<Self>, request: Request) -> Reply {
@@ -39,6 +43,7 @@ impl AllRoutes {
             ("GET" | "HEAD", "/readyz") => self.ready().await,
             ("GET", "/metrics") => self.metrics().await,
             ("POST", "/token") => self.token(request).await,
+            ("GET" | "POST", path) if path.starts_with("/auth/") => self.sign_in(request).await,
             (_, path) if path.starts_with("/api/v1/") => self.api(request).await,
             (_, "/batch" | "/batch/bigquery/v2") => self.gateway.clone().batch(request).await,
             ("GET", "/") => text(StatusCode::OK, HOME),
@@ -73,46 +78,54 @@ impl AllRoutes {
         }
     }
 
-    /// A JWT-bearer grant (RFC 7523) by a virtual key.
+    /// Tokens: by a virtual key (RFC 7523), or by a sign-in.
     async fn token(&self, mut request: Request) -> Reply {
-        let form = match read(&mut request, FORM_BYTES_MAX).await {
-            Some(form) => String::from_utf8(form).unwrap_or_default(),
+        let form = match read(&mut request, FORM_BYTES_MAX).await.map(String::from_utf8) {
+            Some(Ok(text)) => form(&text),
+            Some(Err(_)) => None,
             None => return oauth_error("invalid_request", "the form is too long"),
         };
-        match self.grant(&form) {
+        let Some(form) = form else {
+            return oauth_error("invalid_request", "the form names something twice");
+        };
+        let granted = match form.get("grant_type").map(String::as_str) {
+            Some(JWT_BEARER) => self.grant_by_key(&form),
+            _ => self.pages.grant(&self.gateway.rulebook().identity, &form).await,
+        };
+        match granted {
             Ok(grant) => {
-                let body = serde_json::json!({
+                let mut body = serde_json::json!({
                     "access_token": grant.access_token, "token_type": "Bearer", "expires_in": grant.expires_in,
                 });
+                if let Some(refresh) = grant.refresh_token {
+                    body["refresh_token"] = refresh.into();
+                }
                 let mut reply = json(StatusCode::OK, body.to_string());
                 reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 reply
             }
-            Err(GrantError::UnsupportedGrantType) => {
-                oauth_error("unsupported_grant_type", &GrantError::UnsupportedGrantType.to_string())
-            }
-            Err(error @ GrantError::InvalidRequest(_)) => oauth_error("invalid_request", &error.to_string()),
-            Err(GrantError::InvalidGrant(stranger)) => {
-                let why = stranger.to_string();
-                let reply = oauth_error("invalid_grant", &why);
-                self.gateway.stranger_at_token(&stranger, &request);
-                reply
+            Err(error) => {
+                if let GrantError::InvalidGrant(stranger) = &error {
+                    self.gateway.stranger_at_token(stranger, &request);
+                }
+                oauth_error(error.code(), &error.to_string())
             }
         }
     }
 
-    fn grant(&self, form: &str) -> Result<Grant, GrantError> {
-        let value = |name: &str| {
-            form.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=').map(decode)).flatten()
-        };
-        if value("grant_type").as_deref() != Some(JWT_BEARER) {
-            return Err(GrantError::UnsupportedGrantType);
-        }
-        let assertion = value("assertion").ok_or(GrantError::InvalidRequest("assertion"))?;
+    fn grant_by_key(&self, form: &Form) -> Result<Grant, GrantError> {
+        let assertion = form.get("assertion").ok_or(GrantError::InvalidRequest("assertion"))?;
         let rulebook = self.gateway.rulebook();
-        let who = rulebook.identity.check_assertion(&assertion)?;
+        let who = rulebook.identity.check_assertion(assertion)?;
         let session = self.gateway.session_of(&who);
         Ok(rulebook.identity.issue(&who, session))
+    }
+
+    async fn sign_in(&self, mut request: Request) -> Reply {
+        match read(&mut request, FORM_BYTES_MAX).await.map(String::from_utf8) {
+            Some(Ok(body)) => self.pages.answer(&request, &body).await,
+            _ => error(StatusCode::BAD_REQUEST, "the form is too long, or no text"),
+        }
     }
 
     /// `/api/v1`, for those whose role allows it.
@@ -193,31 +206,15 @@ async fn read(request: &mut Request, bytes_max: usize) -> Option<Vec<u8>> {
     Some(whole)
 }
 
-fn decode(text: &str) -> Option<String> {
-    let mut out = Vec::new();
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'%' => {
-                let high = (bytes.next()? as char).to_digit(16)?;
-                out.push((high * 16 + (bytes.next()? as char).to_digit(16)?) as u8);
-            }
-            b'+' => out.push(b' '),
-            _ => out.push(byte),
-        }
-    }
-    String::from_utf8(out).ok()
-}
-
 fn text(status: StatusCode, text: &str) -> Reply {
     reply(status, "text/plain; charset=utf-8", text.to_owned())
 }
 
-fn json(status: StatusCode, text: String) -> Reply {
+pub(crate) fn json(status: StatusCode, text: String) -> Reply {
     reply(status, "application/json; charset=UTF-8", text)
 }
 
-fn error(status: StatusCode, message: &str) -> Reply {
+pub(crate) fn error(status: StatusCode, message: &str) -> Reply {
     json(status, serde_json::json!({ "error": message }).to_string())
 }
 

@@ -3,7 +3,7 @@
 use console::{Api, ApiSettings};
 use gateway::{ConnectionRules, Gateway, GatewayConfig, Metrics, Rulebook};
 use http::Uri;
-use identity::{EndedSessions, Identity, IdentityConfig, OidcConfig, OidcProvider, VirtualKeys};
+use identity::{EndedSessions, Identity, IdentityConfig, Logins, OidcConfig, OidcProvider, VirtualKeys};
 use ledger::{Durability, Layout, Ledger, LedgerConfig, LedgerError, Recording, Retention};
 use outbound::Fetcher;
 use policy::Expression;
@@ -59,6 +59,7 @@ pub(crate) struct Rooms {
     pub(crate) state: Arc<State>,
     pub(crate) keys: Arc<VirtualKeys>,
     ended: Arc<EndedSessions>,
+    logins: Arc<Logins>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) api: Arc<Api>,
     vault: Arc<Vault>,
@@ -228,9 +229,12 @@ impl Settings {
             VirtualKeys::load(state.clone()).map_err(|error| Failure::other_side(error.to_string()))?;
         let ended = EndedSessions::load(state.clone(), clock.now())
             .map_err(|error| Failure::other_side(error.to_string()))?;
+        let logins = Logins::load(state.clone(), clock.now())
+            .map_err(|error| Failure::other_side(error.to_string()))?;
+        let logins = Arc::new(logins);
         let (ledger, keys, ended) = (Arc::new(ledger), Arc::new(keys), Arc::new(ended));
         let api = Api::new(ledger.clone(), keys.clone(), ended.clone(), clock.clone(), self.api());
-        let rooms = Rooms { ledger, state, keys, ended, clock, api: Arc::new(api), vault };
+        let rooms = Rooms { ledger, state, keys, ended, logins, clock, api: Arc::new(api), vault };
         self.token_key(&rooms)?;
         Ok(rooms)
     }
@@ -250,28 +254,31 @@ impl Settings {
         let other = |error: String| Failure::other_side(error);
         let token_key = self.token_key(rooms)?;
         let fetcher = Fetcher::new().map_err(|error| other(error.to_string()))?;
-        // Bearer tokens need no client secret; one that can't be read is still found now, not at a sign-in.
-        for secret in self.loaded.config.identity.oidc.iter().filter_map(|oidc| oidc.client_secret.as_ref()) {
-            read_secret(&self.loaded, secret)?;
-        }
-        let providers = self.loaded.config.identity.oidc.iter().map(|oidc| {
+        let mut providers = Vec::new();
+        for oidc in &self.loaded.config.identity.oidc {
             let audiences =
                 if oidc.audiences.is_empty() { vec![oidc.client_id.clone()] } else { oidc.audiences.clone() };
             let config = OidcConfig {
                 name: oidc.name.clone(),
                 issuer: oidc.issuer.get_ref().clone(),
                 client_id: oidc.client_id.clone(),
+                client_secret: oidc
+                    .client_secret
+                    .as_ref()
+                    .map(|secret| read_secret(&self.loaded, secret))
+                    .transpose()?,
                 audiences,
                 groups_claim: oidc.groups_claim.clone(),
             };
-            OidcProvider::new(config, fetcher.clone())
-        });
+            providers.push(OidcProvider::new(config, fetcher.clone()));
+        }
         let config = IdentityConfig {
             public_url: self.public_url.clone(),
-            providers: providers.collect(),
+            providers,
             token_key,
             keys: rooms.keys.clone(),
             ended: rooms.ended.clone(),
+            logins: rooms.logins.clone(),
             clock: rooms.clock.clone(),
         };
         Ok(Identity::new(config))

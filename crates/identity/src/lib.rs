@@ -10,9 +10,13 @@ mod virtual_keys;
 mod tokens;
 mod checked;
 mod ended;
+mod logins;
+mod sign_in;
 
 pub use ended::EndedSessions;
+pub use logins::{LOGIN_SECS_MAX, Logins};
 pub use oidc::{OidcConfig, OidcProvider};
 pub use principal_of::{Identified, Identity, IdentityConfig, Stranger};
+pub use sign_in::{Asked, Device, SignIns, SignedIn, Then};
 pub use tokens::{Grant, GrantError, TOKEN_PREFIX, TOKEN_SECS_MAX, TokenClaims};
 pub use virtual_keys::VirtualKeys;

@@ -8,6 +8,7 @@ use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use outbound::Fetcher;
 use record::{CredentialKind, Principal, PrincipalKind, Proof, Timestamp};
+use registry::Secret;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::{Identified, Stranger};
 
 const DISCOVERY_BYTES_MAX: usize = 256 * 1024;
 const KEYS_BYTES_MAX: usize = 1024 * 1024;
+const TOKEN_BYTES_MAX: usize = 256 * 1024;
 const KEYS_MAX: usize = 100;
 const FETCH_MAX: Duration = Duration::from_secs(10);
 /// Keys older than this are fetched again, in seconds.
@@ -28,11 +30,12 @@ const REFETCH_AFTER_SECS: i64 = 10;
 const GROUPS_MAX: usize = 1000;
 
 /// What a provider is called and what its tokens must say.
-#[derive(Clone, Debug)]
 pub struct OidcConfig {
     pub name: String,
     pub issuer: String,
     pub client_id: String,
+    /// Absent: a public client.
+    pub client_secret: Option<Secret>,
     pub audiences: Vec<String>,
     pub groups_claim: String,
 }
@@ -72,6 +75,37 @@ enum Family {
 struct Discovery {
     issuer: String,
     jwks_uri: String,
+    #[serde(default)]
+    authorization_endpoint: String,
+    #[serde(default)]
+    token_endpoint: String,
+    /// RFC 9207
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    id_token: String,
+}
+
+/// What a sign-in sends along, to find itself again in the answer.
+pub(crate) struct Asking<'a> {
+    pub(crate) redirect_uri: &'a str,
+    pub(crate) state: &'a str,
+    pub(crate) nonce: &'a str,
+    /// RFC 7636: `BASE64URL(SHA-256(verifier))`
+    pub(crate) challenge: &'a str,
+}
+
+/// What came back, and what was sent along.
+pub(crate) struct Answered<'a> {
+    pub(crate) code: &'a str,
+    pub(crate) verifier: &'a str,
+    pub(crate) redirect_uri: &'a str,
+    pub(crate) nonce: &'a str,
+    /// RFC 9207
+    pub(crate) iss: Option<&'a str>,
 }
 
 impl OidcProvider {
@@ -117,6 +151,7 @@ impl OidcProvider {
             principal,
             proof: Proof::Verified,
             key: None,
+            login: None,
             connection: None,
             session: None,
             expires: Timestamp::from_secs(expires),
@@ -201,7 +236,7 @@ impl OidcProvider {
         Ok(())
     }
 
-    async fn fetch(&self) -> Result<Vec<ProviderKey>, String> {
+    async fn discover(&self) -> Result<Discovery, String> {
         let at = format!("{}/.well-known/openid-configuration", self.config.issuer.trim_end_matches('/'));
         let found: Discovery = self.get_json(&at, DISCOVERY_BYTES_MAX).await?;
         if found.issuer != self.config.issuer {
@@ -210,10 +245,115 @@ impl OidcProvider {
                 found.issuer
             ));
         }
+        Ok(found)
+    }
+
+    /// An address of the provider is https, but for a provider on loopback.
+    fn checked<'a>(&self, name: &str, address: &'a str) -> Result<&'a str, String> {
         let plain_allowed = self.config.issuer.starts_with("http://");
-        if !found.jwks_uri.starts_with("https://") && !plain_allowed {
-            return Err("its jwks_uri is not https".to_owned());
+        match address.starts_with("https://") || (plain_allowed && address.starts_with("http://")) {
+            true => Ok(address),
+            false => Err(format!("its {name} is not https")),
         }
+    }
+
+    /// Where a browser goes to sign in (OpenID Connect Core 1.0 section 3.1.2.1).
+    pub(crate) async fn sign_in_address(&self, asking: &Asking<'_>) -> Result<String, String> {
+        let found = self.discover().await?;
+        let endpoint = self.checked("authorization_endpoint", &found.authorization_endpoint)?;
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("response_type", "code")
+            .append_pair("client_id", &self.config.client_id)
+            .append_pair("redirect_uri", asking.redirect_uri)
+            .append_pair("scope", "openid email profile")
+            .append_pair("state", asking.state)
+            .append_pair("nonce", asking.nonce)
+            .append_pair("code_challenge", asking.challenge)
+            .append_pair("code_challenge_method", "S256")
+            .finish();
+        let mark = if endpoint.contains('?') { '&' } else { '?' };
+        Ok(format!("{endpoint}{mark}{query}"))
+    }
+
+    /// Takes a code to the provider and reads who signed in.
+    pub(crate) async fn signed_in(
+        &self,
+        answered: &Answered<'_>,
+        now: Timestamp,
+    ) -> Result<Identified, String> {
+        let Answered { nonce, iss, .. } = *answered;
+        let found = self.discover().await?;
+        if iss.is_some_and(|iss| iss != self.config.issuer)
+            || (iss.is_none() && found.authorization_response_iss_parameter_supported)
+        {
+            return Err("the answer came from another provider".to_owned());
+        }
+        let endpoint = self.checked("token_endpoint", &found.token_endpoint)?;
+        let form = self.code_form(answered)?;
+        let request = Request::post(endpoint)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("accept", "application/json")
+            .body(Bytes::from(form).into())
+            .map_err(|error| error.to_string())?;
+        let answer = self.fetcher.send(request, TOKEN_BYTES_MAX, FETCH_MAX).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        if !answer.status().is_success() {
+            return Err(format!("its token endpoint answered HTTP {}", answer.status().as_u16()));
+        }
+        let tokens: TokenAnswer =
+            serde_json::from_slice(answer.body()).map_err(|_| "its token endpoint gave no id_token")?;
+        let peeked = bearer::peek(&tokens.id_token).map_err(|why| why.to_string())?;
+        if peeked.iss != self.config.issuer {
+            return Err("the id_token is of another issuer".to_owned());
+        }
+        let family = family(peeked.algorithm).ok_or("the id_token's algorithm is not allowed")?;
+        let key = self.key(&peeked, family, now).await.map_err(|why| why.to_string())?;
+        let claims =
+            bearer::verify(&tokens.id_token, &key, peeked.algorithm).map_err(|why| why.to_string())?;
+        let expires = bearer::check_times(&claims, now.secs()).map_err(|why| why.to_string())?;
+        // An ID token is for the client that asked for it.
+        let audiences = bearer::audiences(&claims);
+        let authorized = bearer::text(&claims, "azp");
+        if !audiences.contains(&self.config.client_id.as_str())
+            || (!authorized.is_empty() && authorized != self.config.client_id)
+        {
+            return Err("the id_token is for another client".to_owned());
+        }
+        if bearer::text(&claims, "nonce") != nonce {
+            return Err("the id_token answers another sign-in".to_owned());
+        }
+        let principal = self.principal(&claims).map_err(|why| why.to_string())?;
+        Ok(Identified {
+            session_key: String::new(),
+            credential: credential(CredentialKind::Oidc, bearer::text(&claims, "jti")),
+            principal,
+            proof: Proof::Verified,
+            key: None,
+            login: None,
+            connection: None,
+            session: None,
+            expires: Timestamp::from_secs(expires),
+        })
+    }
+
+    /// RFC 6749 section 4.1.3, with the verifier of RFC 7636.
+    fn code_form(&self, answered: &Answered<'_>) -> Result<String, String> {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "authorization_code")
+            .append_pair("code", answered.code)
+            .append_pair("code_verifier", answered.verifier)
+            .append_pair("redirect_uri", answered.redirect_uri)
+            .append_pair("client_id", &self.config.client_id);
+        if let Some(secret) = &self.config.client_secret {
+            let secret = std::str::from_utf8(secret.reveal()).map_err(|_| "the client_secret is not text")?;
+            form.append_pair("client_secret", secret.trim());
+        }
+        Ok(form.finish())
+    }
+
+    async fn fetch(&self) -> Result<Vec<ProviderKey>, String> {
+        let found = self.discover().await?;
+        self.checked("jwks_uri", &found.jwks_uri)?;
         let set: JwkSet = self.get_json(&found.jwks_uri, KEYS_BYTES_MAX).await?;
         Ok(set.keys.iter().take(KEYS_MAX).filter_map(provider_key).collect())
     }

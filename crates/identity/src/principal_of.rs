@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::bearer;
 use crate::checked::Checked;
 use crate::ended::EndedSessions;
+use crate::logins::Logins;
 use crate::oidc::OidcProvider;
 use crate::tokens::{self, TOKEN_PREFIX};
 use crate::virtual_keys::VirtualKeys;
@@ -23,6 +24,7 @@ pub struct IdentityConfig {
     pub token_key: TokenKey,
     pub keys: Arc<VirtualKeys>,
     pub ended: Arc<EndedSessions>,
+    pub logins: Arc<Logins>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -33,6 +35,7 @@ pub struct Identity {
     pub(crate) token_key: TokenKey,
     pub(crate) keys: Arc<VirtualKeys>,
     ended: Arc<EndedSessions>,
+    pub(crate) logins: Arc<Logins>,
     pub(crate) clock: Arc<dyn Clock>,
     checked: Checked,
 }
@@ -46,6 +49,8 @@ pub struct Identified {
     pub proof: Proof,
     /// The virtual key behind it, whose revocation ends it.
     pub key: Option<String>,
+    /// The sign-in behind it, whose end ends it.
+    pub login: Option<String>,
     /// The only connection that the credential may use.
     pub connection: Option<String>,
     /// The session that the credential carries.
@@ -64,6 +69,7 @@ impl Identity {
             token_key: config.token_key,
             keys: config.keys,
             ended: config.ended,
+            logins: config.logins,
             clock: config.clock,
             checked: Checked::default(),
         }
@@ -81,6 +87,9 @@ impl Identity {
                 who
             }
         };
+        if who.login.as_ref().is_some_and(|login| !self.logins.is_live(login, now)) {
+            return Err(Stranger::SignedOut);
+        }
         match who.session {
             Some(session) if self.ended.contains(session) => Err(Stranger::SessionEnded),
             _ => Ok(who),
@@ -99,6 +108,16 @@ impl Identity {
             Some(provider) => provider.identify(token, &peeked, self.clock.now()).await,
             None => Err(Stranger::UnknownIssuer(peeked.iss)),
         }
+    }
+
+    /// The providers that somebody may sign in at.
+    pub fn providers(&self) -> &[OidcProvider] {
+        &self.providers
+    }
+
+    /// Who is signed in.
+    pub fn logins(&self) -> &Arc<Logins> {
+        &self.logins
     }
 
     /// Fetches every provider's keys; the names of those that could not be reached, with the reason.
@@ -179,6 +198,7 @@ pub enum Stranger {
     TooLong,
     Revoked,
     SessionEnded,
+    SignedOut,
     ProviderAway(String),
 }
 
@@ -203,6 +223,7 @@ impl Stranger {
             Self::TooLong => "life_too_long",
             Self::Revoked => "revoked",
             Self::SessionEnded => "session_ended",
+            Self::SignedOut => "signed_out",
             Self::ProviderAway(_) => "provider_away",
         }
     }
@@ -231,6 +252,7 @@ impl fmt::Display for Stranger {
             Self::LogoutToken => f.write_str("the token is a logout token"),
             Self::MissingClaim(claim) => write!(f, "the token has no '{claim}' claim"),
             Self::TooLong => f.write_str("the token is valid for more than an hour, which a self-signed one may not be"),
+            Self::SignedOut => f.write_str("the sign-in of this token is over; run 'hansard login' again"),
             Self::SessionEnded => f.write_str("the session of this token was ended; get a new token"),
             Self::Revoked => f.write_str("the key was revoked or has expired"),
             Self::ProviderAway(name) => write!(f, "the identity provider '{name}' can't be reached to check the token; try again"),

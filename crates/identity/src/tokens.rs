@@ -29,6 +29,9 @@ pub struct TokenClaims {
     pub session_key: String,
     /// The virtual key behind it, by its `client_email`: revoking the key ends the token.
     pub key: Option<String>,
+    /// The sign-in behind it.
+    #[serde(default)]
+    pub login: Option<String>,
     /// When the provider's own session ends; the token is refused after it.
     pub provider_exp: Option<i64>,
 }
@@ -38,6 +41,8 @@ pub struct TokenClaims {
 pub struct Grant {
     pub access_token: String,
     pub expires_in: i64,
+    /// For the next one, where a person signed in.
+    pub refresh_token: Option<String>,
 }
 
 /// Why `/token` grants none; RFC 6749 section 5.2.
@@ -46,16 +51,43 @@ pub enum GrantError {
     UnsupportedGrantType,
     InvalidRequest(&'static str),
     InvalidGrant(Stranger),
+    /// The code or refresh token is not good, or not any more.
+    NotGood,
+    /// RFC 8628 section 3.5.
+    AuthorizationPending,
+    SlowDown,
+    AccessDenied,
+    ExpiredToken,
+}
+
+impl GrantError {
+    /// The error's code in the answer.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidRequest(_) => "invalid_request",
+            Self::InvalidGrant(_) | Self::NotGood => "invalid_grant",
+            Self::AuthorizationPending => "authorization_pending",
+            Self::SlowDown => "slow_down",
+            Self::AccessDenied => "access_denied",
+            Self::ExpiredToken => "expired_token",
+        }
+    }
 }
 
 impl fmt::Display for GrantError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnsupportedGrantType => {
-                f.write_str("only urn:ietf:params:oauth:grant-type:jwt-bearer is granted here")
+                f.write_str("granted here: jwt-bearer, authorization_code, device_code and refresh_token")
             }
             Self::InvalidRequest(what) => write!(f, "the form has no usable '{what}'"),
             Self::InvalidGrant(why) => why.fmt(f),
+            Self::NotGood => f.write_str("it is not good, or not any more; sign in again"),
+            Self::AuthorizationPending => f.write_str("nobody has approved the device yet"),
+            Self::SlowDown => f.write_str("ask less often"),
+            Self::AccessDenied => f.write_str("the device was refused"),
+            Self::ExpiredToken => f.write_str("the device code has expired; start again"),
         }
     }
 }
@@ -87,9 +119,14 @@ impl Identity {
             session,
             session_key: who.session_key.clone(),
             key: is_key.then(|| who.credential.id.clone()),
+            login: who.login.clone(),
             provider_exp: (!is_key).then(|| who.expires.secs()),
         };
-        Grant { access_token: format!("{TOKEN_PREFIX}{}", self.token_key.sign(&claims)), expires_in: life }
+        Grant {
+            access_token: format!("{TOKEN_PREFIX}{}", self.token_key.sign(&claims)),
+            expires_in: life,
+            refresh_token: None,
+        }
     }
 
     fn key_secs_left(&self, who: &Identified, now: Timestamp) -> i64 {
@@ -123,6 +160,7 @@ pub(crate) fn identify(identity: &Identity, token: &str) -> Result<Identified, S
         credential,
         proof: claims.proof,
         key: claims.key,
+        login: claims.login,
         connection: claims.connection,
         session: Some(claims.session),
         session_key: claims.session_key,

@@ -147,6 +147,7 @@ impl KnownKey {
             credential,
             proof: Proof::Asserted,
             key: Some(self.key.id.clone()),
+            login: None,
             connection: Some(self.key.connection.clone()),
             session: None,
             expires,

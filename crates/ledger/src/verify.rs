@@ -45,9 +45,14 @@ struct Walk<'a> {
     expired: u64,
 }
 
-/// Walks the log from its first kept leaf to its last. A torn tail of a crashed writer is reported as damage:
-/// opening the folder cuts it.
+/// Walks the log from its first kept leaf to its last. What a crashed writer left in the write-ahead log is
+/// written where it belongs first; a torn tail is reported as damage: opening the folder cuts it.
 pub fn verify(layout: &Layout, progress: impl FnMut(u64)) -> Verdict {
+    if layout.wal().is_dir()
+        && let Err(error) = crate::wal::replay(layout)
+    {
+        return Verdict::Unchecked { why: error.to_string() };
+    }
     verify_below(layout, u64::MAX, progress)
 }
 

@@ -136,15 +136,15 @@ impl Credential {
                 };
                 let form = format!(
                     "grant_type=refresh_token&client_id={}&client_secret={}&refresh_token={}",
-                    form_encode(&user.client_id),
-                    form_encode(&user.client_secret),
-                    form_encode(&user.refresh_token)
+                    encoded(&user.client_id),
+                    encoded(&user.client_secret),
+                    encoded(&user.refresh_token)
                 );
                 form_post(uri, form)
             }
             Source::Metadata { host } => Request::get(format!(
                 "http://{host}/computeMetadata/v1/instance/service-accounts/default/token?scopes={}",
-                form_encode(scope)
+                encoded(scope)
             ))
             .header("Metadata-Flavor", "Google")
             .body(Bytes::new().into()),
@@ -192,15 +192,9 @@ fn form_post(uri: &str, form: String) -> Result<Request<outbound::FullBody>, htt
         .body(Bytes::from(form).into())
 }
 
-fn form_encode(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+/// A value of a form or a query string.
+fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 /// Why there is no token. None of these quotes a secret.

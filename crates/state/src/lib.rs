@@ -9,9 +9,11 @@ mod uploads;
 mod owned;
 mod followed;
 mod ended;
+mod logins;
 
 pub use followed::Followed;
 pub use keys::VirtualKey;
+pub use logins::Login;
 pub use owned::{Claim, ClaimError, Claimed, Owned, OwnedKind, Owner, Owners};
 pub use uploads::Upload;
 
@@ -45,6 +47,10 @@ CREATE TABLE IF NOT EXISTS followed (
     principal TEXT NOT NULL, record TEXT NOT NULL, session TEXT NOT NULL, actor TEXT NOT NULL,
     next_at INTEGER NOT NULL, asked INTEGER NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (project, job)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS logins (
+    id TEXT PRIMARY KEY, refresh BLOB NOT NULL UNIQUE, who TEXT NOT NULL, expires_at INTEGER NOT NULL,
+    ended_at INTEGER
+) STRICT;
 CREATE TABLE IF NOT EXISTS ended_sessions (id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS followed_next ON followed (next_at);
 ";

@@ -1,11 +1,11 @@
 //! A small OpenID Connect issuer on loopback, and the token endpoint of the gateway's own service account.
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::Response;
+use http_body_util::{BodyExt, Full};
 use registry::SigningKey;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +22,16 @@ struct Shared {
     keys: Mutex<Vec<SigningKey>>,
     key_fetches: AtomicU64,
     tokens_minted: AtomicU64,
+    /// Who is signed in at the provider, and what codes stand for.
+    person: Mutex<(String, Vec<String>)>,
+    codes: Mutex<HashMap<String, Asked>>,
+}
+
+/// What an authorization request asked for.
+struct Asked {
+    redirect_uri: String,
+    nonce: String,
+    challenge: String,
 }
 
 /// What the gateway's credential is exchanged for; the upstream accepts nothing else.
@@ -35,11 +45,17 @@ impl Issuer {
             keys: Mutex::new(vec![SigningKey::generate("k1")]),
             key_fetches: AtomicU64::new(0),
             tokens_minted: AtomicU64::new(0),
+            person: Mutex::new(("alice@example.com".to_owned(), vec!["data".to_owned()])),
+            codes: Mutex::default(),
         });
         let answering = shared.clone();
         let url = serve(move |request| {
-            let answer = answering.answer(&request);
-            async move { answer }
+            let answering = answering.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                answering.answer(&head.uri, &String::from_utf8_lossy(&body))
+            }
         })
         .await;
         *shared.url.lock().unwrap() = url.clone();
@@ -58,6 +74,12 @@ impl Issuer {
             "iss": self.url, "aud": "hansard", "sub": email, "email": email, "groups": groups,
             "iat": now, "exp": now + 3600, "jti": format!("t-{email}"),
         })
+    }
+
+    /// Who signs in from now on, without being asked.
+    pub fn person(&self, email: &str, groups: &[&str]) {
+        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        *self.shared.person.lock().unwrap() = (email.to_owned(), groups);
     }
 
     /// Signs any claims with the newest key.
@@ -85,10 +107,18 @@ impl Issuer {
 }
 
 impl Shared {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    fn answer(&self, uri: &http::Uri, body: &str) -> Response<Full<Bytes>> {
         let url = self.url.lock().unwrap().clone();
-        let body = match request.uri().path() {
-            "/.well-known/openid-configuration" => json!({"issuer": url, "jwks_uri": format!("{url}/keys")}),
+        let body = match uri.path() {
+            "/.well-known/openid-configuration" => json!({
+                "issuer": url, "jwks_uri": format!("{url}/keys"), "authorization_endpoint": format!("{url}/authorize"),
+                "token_endpoint": format!("{url}/oidc/token"), "authorization_response_iss_parameter_supported": true,
+            }),
+            "/authorize" => return self.authorize(&url, uri.query().unwrap_or_default()),
+            "/oidc/token" => match self.redeem(&url, body) {
+                Some(tokens) => tokens,
+                None => return Response::builder().status(400).body(Full::default()).unwrap(),
+            },
             "/keys" => {
                 self.key_fetches.fetch_add(1, Ordering::Relaxed);
                 let keys = self.keys.lock().unwrap();
@@ -102,6 +132,48 @@ impl Shared {
             _ => return Response::builder().status(404).body(Full::default()).unwrap(),
         };
         Response::builder().header("content-type", "application/json").body(body.to_string().into()).unwrap()
+    }
+
+    /// Everybody is signed in already, so the browser goes straight back.
+    fn authorize(&self, url: &str, query: &str) -> Response<Full<Bytes>> {
+        let form: HashMap<String, String> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        assert_eq!((form["client_id"].as_str(), form["response_type"].as_str()), ("hansard", "code"));
+        assert_eq!(form["code_challenge_method"], "S256");
+        let mut codes = self.codes.lock().unwrap();
+        let code = format!("code-{}", codes.len());
+        let back = form_urlencoded::Serializer::new(String::new())
+            .append_pair("code", &code)
+            .append_pair("state", &form["state"])
+            .append_pair("iss", url)
+            .finish();
+        let location = format!("{}?{back}", form["redirect_uri"]);
+        let asked = Asked {
+            redirect_uri: form["redirect_uri"].clone(),
+            nonce: form["nonce"].clone(),
+            challenge: form["code_challenge"].clone(),
+        };
+        codes.insert(code, asked);
+        Response::builder().status(302).header("location", location).body(Full::default()).unwrap()
+    }
+
+    fn redeem(&self, url: &str, body: &str) -> Option<Value> {
+        use base64::Engine;
+        let form: HashMap<String, String> = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        let asked = self.codes.lock().unwrap().remove(&form["code"])?;
+        let challenge = base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .encode(registry::fingerprint(form.get("code_verifier")?));
+        if asked.challenge != challenge || asked.redirect_uri != form["redirect_uri"] {
+            return None;
+        }
+        let (email, groups) = self.person.lock().unwrap().clone();
+        let claims = json!({
+            "iss": url, "aud": "hansard", "sub": email, "email": email, "groups": groups, "nonce": asked.nonce,
+            "iat": now(), "exp": now() + 600,
+        });
+        let id_token = self.keys.lock().unwrap().last().expect("it has a key").sign(&claims);
+        Some(
+            json!({"access_token": "opaque", "token_type": "Bearer", "expires_in": 600, "id_token": id_token}),
+        )
     }
 }
 

@@ -189,7 +189,7 @@ async fn show(
     provider: &Provider,
     key: &str,
 ) -> Result<(), Failure> {
-    let folder = FolderArgs { config: stage.config.clone(), data: None, json: false };
+    let folder = FolderArgs { gateway: None, config: stage.config.clone(), data: None, json: false };
     let printed =
         tokio::task::spawn_blocking(move || print_record(&folder)).await.expect("printing does not panic");
     let session = printed?;

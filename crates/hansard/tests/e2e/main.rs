@@ -8,6 +8,7 @@ mod identity;
 mod ledger_files;
 mod ownership;
 mod scripted;
+mod sign_in;
 mod uploads;
 
 /// The binary under test.
