@@ -5,7 +5,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, header};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
+use std::fmt;
 
 use crate::Stranger;
 
@@ -26,7 +29,6 @@ pub(crate) fn token(headers: &HeaderMap) -> Result<&str, Stranger> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Stranger::NotBearer);
     }
-    let token = token.trim();
     if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
         return Err(Stranger::Malformed);
     }
@@ -50,6 +52,11 @@ struct PeekedHeader {
     alg: String,
     kid: Option<String>,
     typ: Option<String>,
+    /// Extensions that must be understood (RFC 7515 section 4.1.11): we understand none.
+    crit: Option<Value>,
+    /// Encryption and compression (RFC 7516): a token of ours is plain.
+    enc: Option<Value>,
+    zip: Option<Value>,
 }
 
 /// Looks into a compact JWS without believing it.
@@ -64,6 +71,9 @@ pub(crate) fn peek(token: &str) -> Result<Peeked, Stranger> {
     if header.typ.as_deref().is_some_and(|typ| typ.to_ascii_lowercase().contains("logout+jwt")) {
         return Err(Stranger::LogoutToken);
     }
+    if header.crit.is_some() || header.enc.is_some() || header.zip.is_some() {
+        return Err(Stranger::Algorithm);
+    }
     let algorithm: Algorithm = header.alg.parse().map_err(|_| Stranger::Algorithm)?;
     let claims: PeekedClaims = decode_part(claims)?;
     Ok(Peeked { iss: claims.iss.ok_or(Stranger::MissingClaim("iss"))?, kid: header.kid, algorithm })
@@ -71,7 +81,68 @@ pub(crate) fn peek(token: &str) -> Result<Peeked, Stranger> {
 
 fn decode_part<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, Stranger> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Stranger::Opaque)?;
+    // A member that stands twice is read in one way by some, and in another by others (RFC 8725 section 2.4).
+    serde_json::from_slice::<Unique>(&bytes).map_err(|_| Stranger::Malformed)?;
     serde_json::from_slice(&bytes).map_err(|_| Stranger::Malformed)
+}
+
+/// Any JSON in which no object names a member twice.
+struct Unique;
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueVisitor)
+    }
+}
+
+struct UniqueVisitor;
+
+impl<'de> Visitor<'de> for UniqueVisitor {
+    type Value = Unique;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON without members that stand twice")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unique, A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if !seen.insert(key) {
+                return Err(serde::de::Error::custom("a member stands twice"));
+            }
+            map.next_value::<Unique>()?;
+        }
+        Ok(Unique)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Unique, A::Error> {
+        while seq.next_element::<Unique>()?.is_some() {}
+        Ok(Unique)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_unit<E>(self) -> Result<Unique, E> {
+        Ok(Unique)
+    }
 }
 
 /// The claims, once the signature matches. Times and audience stay to be checked.

@@ -87,6 +87,16 @@ impl Issuer {
         self.shared.keys.lock().unwrap().last().expect("it has a key").sign(&claims)
     }
 
+    /// Signs a header and claims as they are given.
+    pub fn sign_text(&self, header: &str, claims: &str) -> String {
+        self.shared.keys.lock().unwrap().last().expect("it has a key").sign_text(header, claims)
+    }
+
+    /// The key set, as anybody can fetch it.
+    pub fn public_keys(&self) -> Value {
+        self.shared.keys.lock().unwrap().last().expect("it has a key").jwks()
+    }
+
     /// Signs with a new key from now on; the old ones are gone from the key set.
     pub fn rotate(&self) {
         let mut keys = self.shared.keys.lock().unwrap();

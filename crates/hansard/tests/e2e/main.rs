@@ -4,6 +4,7 @@
 mod clients;
 mod commands;
 mod faults;
+mod hostile;
 mod identity;
 mod ledger_files;
 mod ownership;
