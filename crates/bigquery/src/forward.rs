@@ -59,7 +59,7 @@ pub(crate) async fn forward(bigquery: &BigQuery, cleared: Cleared<Plan>) -> Answ
     if parts.plan.kind == RouteKind::Discovery {
         return discovery::answer(bigquery, parts).await;
     }
-    let token = match parts.connection().credential.token(parts.plan.scope).await {
+    let token = match parts.connection().token(parts.account.as_deref(), parts.plan.scope).await {
         Ok(token) => token,
         Err(error) => {
             let connection = &parts.connection().name;

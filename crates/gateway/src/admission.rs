@@ -107,6 +107,8 @@ pub struct Forwardable<P> {
     pub principal: String,
     /// Whether it may see what is others'.
     pub reads_all: bool,
+    /// The account that it acts as, if not the connection's own.
+    pub account: Option<String>,
     /// Everything of the body that was not inspected passes through it.
     pub upload: ledger::UploadRecorder,
     registry: Arc<registry::Registry>,
@@ -133,6 +135,7 @@ impl<P> Cleared<P> {
             session: self.session,
             principal: self.asker.principal.clone(),
             reads_all: self.asker.reads_all,
+            account: self.asker.account.clone(),
             upload: self.upload,
             registry: self.registry,
             connection: self.connection,
@@ -177,8 +180,13 @@ impl<U: Upstream> Gateway<U> {
         let mut known = Known::default();
         let marks = Marks { record: id, session, label_jobs: false, principal: String::new() };
         let ruled = self.rule(&rulebook, &who, request, &mut known, marks).await;
-        let by =
-            By { actor: who.actor(), task: who.principal.task.clone(), session, caused_by: known.repeats };
+        let by = By {
+            actor: who.actor(),
+            account: known.asker.as_ref().and_then(|asker| asker.account.clone()),
+            task: who.principal.task.clone(),
+            session,
+            caused_by: known.repeats,
+        };
         let intent = intent(&rulebook, by, request, &mut known, ruled.is_ok());
         let ruling = match (ruled, known) {
             (
@@ -205,7 +213,13 @@ impl<U: Upstream> Gateway<U> {
         let rulebook = self.rulebook();
         let who = rulebook.identity.identify(&request.head.headers).await?;
         let session = self.sessions.touch(&who.session_key, who.session, self.clock.now());
-        let by = By { actor: who.actor(), task: who.principal.task.clone(), session, caused_by: None };
+        let by = By {
+            actor: who.actor(),
+            account: None,
+            task: who.principal.task.clone(),
+            session,
+            caused_by: None,
+        };
         let intent = intent::<U::Plan>(&rulebook, by, request, &mut Known::default(), false);
         Ok(Refused { id: RecordId::new(request.received), intent, recording: rulebook.recording })
     }
@@ -214,7 +228,7 @@ impl<U: Upstream> Gateway<U> {
     pub(crate) fn admit_own(
         &self,
         request: &Request,
-        connection: &str,
+        (connection, account): (&str, Option<&str>),
         cause: Option<RecordId>,
     ) -> Option<Admission<U::Plan>> {
         let rulebook = self.rulebook();
@@ -229,12 +243,19 @@ impl<U: Upstream> Gateway<U> {
         let mut known =
             Known { connection: Some(at), action: Some(action), method, project, ..Known::default() };
         let actor = ledger::Ledger::gateway_actor();
-        let by = By { actor: actor.clone(), task: String::new(), session, caused_by: cause };
+        let by = By {
+            actor: actor.clone(),
+            account: account.map(str::to_owned),
+            task: String::new(),
+            session,
+            caused_by: cause,
+        };
         let intent = intent(&rulebook, by, request, &mut known, true);
         let asker = Asker {
             principal: OWN_PRINCIPAL.to_owned(),
             actor,
             connection: connection.to_owned(),
+            account: account.map(str::to_owned),
             reads_all: true,
             changes_all: false,
         };
@@ -258,7 +279,12 @@ impl<U: Upstream> Gateway<U> {
             rulebook.resolve(who, self.upstream.project(&route), self.upstream.serves_any(&route));
         known.connection = connection.as_ref().ok().copied();
         let registered = known.connection.map(|at| &rulebook.registry.connections[at]);
-        let asker = Arc::new(rulebook.asker(who, registered));
+        let mut asker = rulebook.asker(who, registered);
+        let account = registered.map_or(Ok(None), |registered| registered.account(&who.principal));
+        if let Ok(account) = &account {
+            asker.account.clone_from(account);
+        }
+        let asker = Arc::new(asker);
         // What is refused is read and understood too: the record says what was tried.
         request.body.inspect(|read| self.upstream.inspect(&route, read)).await.map_err(body_refusal)?;
         marks.label_jobs = registered.is_some_and(|registered| registered.label_jobs);
@@ -268,6 +294,12 @@ impl<U: Upstream> Gateway<U> {
             known.action = Some(action);
         });
         connection.and(understood)?;
+        account.map_err(|why| {
+            Refusal::new(
+                Reason::Denied,
+                format!("Access Denied: hansard can't say which service account you act as: {why}."),
+            )
+        })?;
         if let Some(action) = &known.action {
             self.check_touches(&asker, &action.touches).await?;
             known.repeats =
@@ -289,6 +321,7 @@ impl Rulebook {
             principal: format!("{}/{}", who.principal.idp, who.principal.id),
             actor: who.actor(),
             connection: connection.map(|connection| connection.name.to_string()).unwrap_or_default(),
+            account: None,
             reads_all: is_shared || is_auditor,
             changes_all: is_shared,
         }
@@ -358,6 +391,8 @@ impl Rulebook {
 /// By whom, for the record.
 struct By {
     actor: Actor,
+    /// The account that acts upstream, if not the connection's own.
+    account: Option<String>,
     task: String,
     session: SessionId,
     caused_by: Option<RecordId>,
@@ -405,7 +440,7 @@ fn intent<P>(
             method: known.method.clone(),
             upstream_principal: connection
                 .filter(|_| allowed)
-                .map(|connection| connection.credential.principal().to_owned())
+                .map(|connection| by.account.unwrap_or_else(|| connection.credential.principal().to_owned()))
                 .unwrap_or_default(),
         },
         request: RequestFacts { bytes: facts.bytes, headers: facts.headers, ..line },

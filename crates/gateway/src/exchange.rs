@@ -134,12 +134,12 @@ impl<U: Upstream> Gateway<U> {
     /// or recorded.
     pub(crate) async fn probe(
         &self,
-        connection: &str,
+        by: (&str, Option<&str>),
         (verb, question): (http::Method, http::Uri),
         cause: Option<RecordId>,
     ) -> Option<Probed> {
         let (request, _present) = own_request(verb, question, self.clock.now());
-        let admission = self.admit_own(&request, connection, cause)?;
+        let admission = self.admit_own(&request, by, cause)?;
         let open =
             self.ledger.open_record_as(admission.id, admission.intent, admission.recording).await.ok()?;
         let Ruling::Permitted(permit) = admission.ruling else { return None };

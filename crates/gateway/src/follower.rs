@@ -98,8 +98,13 @@ impl<U: Upstream> Gateway<U> {
     }
 
     async fn stand(&self, followed: &Followed, job: &JobRef) -> Stand {
-        let Some(answer) =
-            self.probe(&followed.connection, self.upstream.ask_job(job), cause(followed)).await
+        let Some(answer) = self
+            .probe(
+                (&followed.connection, followed.account.as_deref()),
+                self.upstream.ask_job(job),
+                cause(followed),
+            )
+            .await
         else {
             return Stand::Unknown;
         };
@@ -122,7 +127,9 @@ impl<U: Upstream> Gateway<U> {
         let mut children = Vec::new();
         for _ in 0..CHILD_PAGES_MAX {
             let question = self.upstream.ask_children(parent, page.as_deref());
-            let answer = self.probe(&followed.connection, question, cause(followed)).await;
+            let answer = self
+                .probe((&followed.connection, followed.account.as_deref()), question, cause(followed))
+                .await;
             let Some(seen) = answer
                 .filter(|answer| answer.status == StatusCode::OK)
                 .and_then(|answer| self.upstream.read_jobs(&answer.body))
@@ -154,7 +161,13 @@ impl<U: Upstream> Gateway<U> {
         let mut cancelled = Vec::new();
         for job in jobs {
             let named = JobRef { project: job.project, job: job.job, location: job.location };
-            let answer = self.probe(&job.connection, self.upstream.cancel_job(&named), Some(cause)).await;
+            let answer = self
+                .probe(
+                    (&job.connection, job.account.as_deref()),
+                    self.upstream.cancel_job(&named),
+                    Some(cause),
+                )
+                .await;
             if answer.is_some_and(|answer| answer.status.is_success()) {
                 cancelled.push(format!("{}:{}", named.project, named.job));
             }

@@ -20,6 +20,8 @@ pub(crate) struct Asker {
     pub(crate) principal: String,
     pub(crate) actor: Actor,
     pub(crate) connection: String,
+    /// The account that it acts as upstream, if not the connection's own.
+    pub(crate) account: Option<String>,
     /// May read what is another principal's: an auditor, or anybody on a connection with shared history.
     pub(crate) reads_all: bool,
     /// May change it too.
@@ -105,6 +107,7 @@ impl Claims {
             principal: self.asker.principal.clone(),
             record: self.record.to_string(),
             session: self.session.to_string(),
+            account: self.asker.account.clone(),
             actor: serde_json::to_string(&self.asker.actor).expect("an actor is JSON"),
             next_at: now.plus_secs(FIRST_ASKED_AFTER_SECS),
             asked: 0,

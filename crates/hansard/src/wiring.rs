@@ -8,7 +8,10 @@ use ledger::{Durability, Layout, Ledger, LedgerConfig, LedgerError, Recording, R
 use outbound::Fetcher;
 use policy::Expression;
 use record::{Clock, Retained, SystemClock};
-use registry::{AdcSources, Connection, ConnectionName, Credential, Registry, Secret, TokenKey, Vault};
+use registry::{
+    AdcSources, Connection, ConnectionName, Credential, IAM_CREDENTIALS, Impersonation, Registry, Secret,
+    TokenKey, Vault,
+};
 use serde_json::json;
 use state::{Owners, State};
 use std::fs;
@@ -88,6 +91,9 @@ impl Settings {
             return Err(loaded.error("there is no [[connection]]; at least one is required"));
         }
         check_names(&loaded)?;
+        for connection in &config.connection {
+            impersonation(&loaded, connection)?;
+        }
         check_issuers(&loaded)?;
         let kept = &config.recording.retention;
         let secs = |text: &Spanned<String>| {
@@ -339,6 +345,7 @@ impl Settings {
                 label_jobs: connection.label_jobs,
                 shared_history: connection.shared_history,
                 credential,
+                impersonation: impersonation(&self.loaded, connection)?,
             });
         }
         Ok(Registry { connections })
@@ -436,6 +443,17 @@ fn check_issuers(loaded: &Loaded) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+fn impersonation(
+    loaded: &Loaded,
+    connection: &crate::config::Connection,
+) -> Result<Option<Impersonation>, ConfigError> {
+    let Some(template) = &connection.impersonate else { return Ok(None) };
+    let endpoint = connection.iam_credentials.as_deref().unwrap_or(IAM_CREDENTIALS);
+    Impersonation::parse(template.get_ref(), endpoint)
+        .map(Some)
+        .map_err(|why| loaded.error_at(&template.span(), format!("impersonate: {why}")))
 }
 
 fn is_loopback(host: &str) -> bool {

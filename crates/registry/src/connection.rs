@@ -3,7 +3,9 @@
 use http::Uri;
 use std::fmt;
 
-use crate::Credential;
+use record::Principal;
+
+use crate::{Credential, CredentialError, Impersonation, NoAccount, UpstreamToken};
 
 /// A connection's name: 1 to 63 lower-case letters, digits and hyphens, starting with a letter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,6 +55,31 @@ pub struct Connection {
     /// Whether principals may reach each other's jobs and results.
     pub shared_history: bool,
     pub credential: Credential,
+    /// Whom the credential acts as; absent: itself.
+    pub impersonation: Option<Impersonation>,
+}
+
+impl Connection {
+    /// The service account that a principal acts as here, if not the credential's own.
+    pub fn account(&self, principal: &Principal) -> Result<Option<String>, NoAccount> {
+        self.impersonation.as_ref().map(|impersonation| impersonation.account(principal)).transpose()
+    }
+
+    /// A token for a scope, of the credential itself or of an account that it acts as.
+    pub async fn token(
+        &self,
+        account: Option<&str>,
+        scope: &'static str,
+    ) -> Result<UpstreamToken, CredentialError> {
+        match (account, &self.impersonation) {
+            (Some(account), Some(impersonation)) => {
+                self.credential.token_as(account, &impersonation.endpoint, scope).await
+            }
+            (None, _) => self.credential.token(scope).await,
+            // The configuration changed under it: nobody acts as anybody by accident.
+            (Some(_), None) => Err(CredentialError::NoImpersonation),
+        }
+    }
 }
 
 /// All connections, in the order of the configuration.

@@ -18,6 +18,10 @@ use crate::{Secret, UpstreamToken};
 
 /// A token is renewed when it has less than this left, in seconds.
 const RENEW_BEFORE_SECS: i64 = 300;
+/// What making tokens for other accounts needs.
+const CLOUD_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+/// Tokens of other accounts that are kept.
+const ACTING_MAX: usize = 10_000;
 const TOKEN_ANSWER_BYTES_MAX: usize = 64 * 1024;
 const TOKEN_ANSWER_MAX: Duration = Duration::from_secs(20);
 
@@ -28,6 +32,8 @@ pub struct Credential {
     clock: Arc<dyn Clock>,
     /// By scope: a method gets no wider a token than it needs.
     current: Mutex<HashMap<&'static str, UpstreamToken>>,
+    /// Of accounts that it acts as, by account and scope.
+    acting: Mutex<HashMap<(String, &'static str), UpstreamToken>>,
 }
 
 enum Source {
@@ -63,6 +69,14 @@ struct TokenAnswer {
     expires_in: i64,
 }
 
+/// What `generateAccessToken` answers.
+#[derive(Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(rename_all = "camelCase")]
+struct ActingAnswer {
+    access_token: String,
+    expire_time: String,
+}
+
 impl Credential {
     /// From the bytes of a service-account key file.
     pub fn service_account(
@@ -71,7 +85,7 @@ impl Credential {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CredentialError> {
         let source = Source::ServiceAccount(Box::new(ServiceAccount::parse(file)?));
-        Ok(Self { source, fetcher, clock, current: Mutex::default() })
+        Ok(Self { source, fetcher, clock, current: Mutex::default(), acting: Mutex::default() })
     }
 
     /// From the machine's application-default credentials, in Google's order: file, gcloud's file, metadata.
@@ -91,7 +105,7 @@ impl Credential {
             }
             None => Source::Metadata { host: sources.metadata_host.clone() },
         };
-        Ok(Self { source, fetcher, clock, current: Mutex::default() })
+        Ok(Self { source, fetcher, clock, current: Mutex::default(), acting: Mutex::default() })
     }
 
     /// Whose credential this is, as far as it says so.
@@ -118,6 +132,58 @@ impl Credential {
             }
             // A token that still lives is better than none while its issuer is away.
             Err(error) => found.filter(|token| token.expires > now).ok_or(error),
+        }
+    }
+
+    /// The same for an account that this credential may act as (IAM Credentials API, `generateAccessToken`).
+    pub(crate) async fn token_as(
+        &self,
+        account: &str,
+        endpoint: &str,
+        scope: &'static str,
+    ) -> Result<UpstreamToken, CredentialError> {
+        let (key, now) = ((account.to_owned(), scope), self.clock.now());
+        let found = self.acting.lock().await.get(&key).cloned();
+        if let Some(token) = found.filter(|token| token.expires > now.plus_secs(RENEW_BEFORE_SECS)) {
+            return Ok(token);
+        }
+        let own = self.token(CLOUD_SCOPE).await?;
+        let body = serde_json::json!({"scope": [scope], "lifetime": "3600s"}).to_string();
+        let uri = format!("{endpoint}/v1/projects/-/serviceAccounts/{account}:generateAccessToken");
+        let request = Request::post(uri)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, own.header())
+            .body(Bytes::from(body).into());
+        let answer = self.ask(request).await?;
+        let parsed: ActingAnswer = serde_json::from_slice(&answer)
+            .map_err(|_| CredentialError::TokenEndpoint("its answer is not a token".to_owned()))?;
+        let expires: Timestamp = parsed
+            .expire_time
+            .parse()
+            .map_err(|_| CredentialError::TokenEndpoint("its token has no end".to_owned()))?;
+        let token = UpstreamToken::new(&parsed.access_token, expires)
+            .ok_or_else(|| CredentialError::TokenEndpoint("its token is no header value".to_owned()))?;
+        let mut acting = self.acting.lock().await;
+        if acting.len() >= ACTING_MAX {
+            acting.retain(|_, token| token.expires > now);
+        }
+        acting.insert(key, token.clone());
+        Ok(token)
+    }
+
+    async fn ask(
+        &self,
+        request: Result<Request<outbound::FullBody>, http::Error>,
+    ) -> Result<Bytes, CredentialError> {
+        let request = request.map_err(|_| CredentialError::BadTokenUri)?;
+        let answer = self
+            .fetcher
+            .send(request, TOKEN_ANSWER_BYTES_MAX, TOKEN_ANSWER_MAX)
+            .await
+            .map_err(|error| CredentialError::TokenEndpoint(error.to_string()))?;
+        match answer.status().is_success() {
+            true => Ok(answer.into_body()),
+            false => Err(CredentialError::TokenRefused(answer.status().as_u16())),
         }
     }
 
@@ -149,16 +215,8 @@ impl Credential {
             .header("Metadata-Flavor", "Google")
             .body(Bytes::new().into()),
         };
-        let request = request.map_err(|_| CredentialError::BadTokenUri)?;
-        let answer = self
-            .fetcher
-            .send(request, TOKEN_ANSWER_BYTES_MAX, TOKEN_ANSWER_MAX)
-            .await
-            .map_err(|error| CredentialError::TokenEndpoint(error.to_string()))?;
-        if !answer.status().is_success() {
-            return Err(CredentialError::TokenRefused(answer.status().as_u16()));
-        }
-        let parsed: TokenAnswer = serde_json::from_slice(answer.body())
+        let answer = self.ask(request).await?;
+        let parsed: TokenAnswer = serde_json::from_slice(&answer)
             .map_err(|_| CredentialError::TokenEndpoint("its answer is not a token".to_owned()))?;
         let life = if parsed.expires_in > 0 { parsed.expires_in } else { 3600 };
         UpstreamToken::new(&parsed.access_token, now.plus_secs(life))
@@ -200,8 +258,13 @@ fn encoded(text: &str) -> String {
 /// Why there is no token. None of these quotes a secret.
 #[derive(Debug)]
 pub enum CredentialError {
+    /// The connection acts as nobody else any more.
+    NoImpersonation,
     NotAKeyFile(String),
-    CannotRead { path: PathBuf, why: String },
+    CannotRead {
+        path: PathBuf,
+        why: String,
+    },
     CannotSign,
     BadTokenUri,
     TokenEndpoint(String),
@@ -211,6 +274,7 @@ pub enum CredentialError {
 impl fmt::Display for CredentialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoImpersonation => f.write_str("the connection acts as nobody else any more"),
             Self::NotAKeyFile(why) => write!(f, "the credential can't be used: {why}"),
             Self::CannotRead { path, why } => write!(f, "can't read {}: {why}", path.display()),
             Self::CannotSign => f.write_str("the private key can't sign"),

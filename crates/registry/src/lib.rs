@@ -6,6 +6,7 @@
 mod connection;
 mod credential;
 mod service_account;
+mod impersonation;
 mod token;
 mod vault;
 mod virtual_key;
@@ -14,6 +15,7 @@ mod secret;
 
 pub use connection::{Connection, ConnectionName, NotAConnectionName, Registry};
 pub use credential::{AdcSources, Credential, CredentialError};
+pub use impersonation::{IAM_CREDENTIALS, Impersonation, NoAccount};
 pub use secret::Secret;
 pub use signing_key::SigningKey;
 pub use token::UpstreamToken;

@@ -20,6 +20,8 @@ pub struct Followed {
     pub session: String,
     /// The actor of that record, as JSON.
     pub actor: String,
+    /// The account that started it, if not the connection's own.
+    pub account: Option<String>,
     /// When it is to be asked next.
     pub next_at: Timestamp,
     pub asked: u32,
@@ -30,7 +32,7 @@ pub struct Followed {
 pub(crate) fn insert(db: &Connection, job: &Followed) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO followed (project, job, location, connection, principal, record, session, actor, next_at,
-            asked, since) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)
+            asked, since, account) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)
          ON CONFLICT (project, job) DO UPDATE SET next_at = min(next_at, excluded.next_at),
             location = CASE WHEN location = '' THEN excluded.location ELSE location END",
     )?
@@ -45,7 +47,8 @@ pub(crate) fn insert(db: &Connection, job: &Followed) -> rusqlite::Result<()> {
         job.actor,
         job.next_at.micros(),
         job.asked,
-        job.since.micros()
+        job.since.micros(),
+        job.account
     ])
     .map(|_| ())
 }
@@ -55,7 +58,7 @@ impl State {
     pub fn followed_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Followed>, StateError> {
         let db = self.db();
         let mut query = db.prepare_cached(
-            "SELECT project, job, location, connection, principal, record, session, actor, next_at, asked, since
+            "SELECT project, job, location, connection, principal, record, session, actor, next_at, asked, since, account
              FROM followed WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2",
         )?;
         let rows = query.query_map(params![now.micros(), limit as i64], |row| {
@@ -71,6 +74,7 @@ impl State {
                 next_at: Timestamp::from_micros(row.get(8)?),
                 asked: row.get(9)?,
                 since: Timestamp::from_micros(row.get(10)?),
+                account: row.get(11)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

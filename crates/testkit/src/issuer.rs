@@ -25,6 +25,7 @@ struct Shared {
     /// Who is signed in at the provider, and what codes stand for.
     person: Mutex<(String, Vec<String>)>,
     codes: Mutex<HashMap<String, Asked>>,
+    acted_as: Mutex<Vec<String>>,
 }
 
 /// What an authorization request asked for.
@@ -47,6 +48,7 @@ impl Issuer {
             tokens_minted: AtomicU64::new(0),
             person: Mutex::new(("alice@example.com".to_owned(), vec!["data".to_owned()])),
             codes: Mutex::default(),
+            acted_as: Mutex::default(),
         });
         let answering = shared.clone();
         let url = serve(move |request| {
@@ -105,6 +107,11 @@ impl Issuer {
         keys.push(next);
     }
 
+    /// Accounts that tokens were made for, in order.
+    pub fn acted_as(&self) -> Vec<String> {
+        self.shared.acted_as.lock().unwrap().clone()
+    }
+
     /// How often the key set was fetched.
     pub fn key_fetches(&self) -> u64 {
         self.shared.key_fetches.load(Ordering::Relaxed)
@@ -134,6 +141,12 @@ impl Shared {
                 let keys = self.keys.lock().unwrap();
                 let all: Vec<Value> = keys.iter().map(|key| key.jwks()["keys"][0].clone()).collect();
                 json!({ "keys": all })
+            }
+            path if path.ends_with(":generateAccessToken") => {
+                let account =
+                    path.rsplit('/').next().unwrap_or_default().trim_end_matches(":generateAccessToken");
+                self.acted_as.lock().unwrap().push(account.to_owned());
+                json!({"accessToken": UPSTREAM_TOKEN, "expireTime": "2999-01-01T00:00:00Z"})
             }
             "/token" => {
                 self.tokens_minted.fetch_add(1, Ordering::Relaxed);

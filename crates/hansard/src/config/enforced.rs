@@ -29,9 +29,6 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
         return refuse(rule.span(), &format!("[[rule]] '{name}' with action \"{}\" is", action_word(action)));
     }
     for connection in &config.connection {
-        if let Some(impersonate) = &connection.impersonate {
-            return refuse(impersonate.span(), "impersonate is");
-        }
         if let Some(storage) = &connection.upstream_storage {
             return refuse(storage.span(), "upstream_storage is");
         }

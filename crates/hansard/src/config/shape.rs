@@ -270,9 +270,12 @@ pub struct Connection {
     /// Google's credential behind it.
     #[schemars(with = "Credentials")]
     pub credentials: Spanned<Credentials>,
-    /// A service account to impersonate for each principal. It comes later.
+    /// The service account that a principal acts as, such as `agent-{principal.name}@proj.iam.gserviceaccount.com`, so
+    /// that Google's own audit log names the person. Fields: id, email (before the at sign), name, agent, kind.
     #[schemars(with = "Option<String>")]
     pub impersonate: Option<Spanned<String>>,
+    /// Where tokens of impersonated accounts are made. Default: Google's IAM Credentials API.
+    pub iam_credentials: Option<String>,
     /// Where BigQuery's REST API is.
     #[serde(default = "upstream")]
     #[schemars(with = "String")]

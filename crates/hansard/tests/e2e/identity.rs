@@ -309,3 +309,36 @@ fn the_api_is_for_those_whose_role_allows_it() {
         assert_eq!(ask("GET", &api("records"), "nobody", "").await.status, 401);
     });
 }
+
+#[test]
+fn everybody_acts_upstream_as_an_account_of_their_own() {
+    block_on(async {
+        let (world, _upstream) = world("").await;
+        let path = world.folder.join("hansard.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let acting = format!(
+            "impersonate = \"who-{{principal.email}}@proj.iam.gserviceaccount.com\"\niam_credentials = \"{}\"\n",
+            world.issuer.url
+        );
+        std::fs::write(&path, format!("{text}{acting}")).unwrap();
+        let gateway = world.gateway();
+        let ask_as = |email: &str| {
+            let token = world.issuer.token(email, &["data"]);
+            let gateway = &gateway;
+            async move { query(gateway, &token).await }
+        };
+        for email in ["alice@example.com", "bob@example.com", "alice@example.com"] {
+            let answer = ask_as(email).await;
+            assert_eq!(answer.status, 200);
+            let local = email.split('@').next().unwrap();
+            let expected = format!("who-{local}@proj.iam.gserviceaccount.com");
+            assert_eq!(record_of(&gateway, &answer)["target"]["upstream_principal"], expected.as_str());
+        }
+        let acted: Vec<String> = world.issuer.acted_as();
+        assert_eq!(acted.len(), 2, "each once, then kept: {acted:?}");
+        // Whoever has no account of their own does not get somebody else's.
+        let refused = ask_as("alice.smith@example.com").await;
+        assert_eq!((refused.status, refused.reason().as_str()), (403, "accessDenied"));
+        assert!(refused.json()["error"]["message"].as_str().unwrap().contains("principal.email"));
+    });
+}
