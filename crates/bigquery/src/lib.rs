@@ -22,7 +22,11 @@ pub use json::RowColumns;
 pub use methods::{Effect, METHODS, Method, Shape, named};
 pub use refuse::{error_body, token_error};
 
-use gateway::{Action, Answer, Cleared, Inspect, JobRef, JobsSeen, Marks, Refusal, Reply, Request, Upstream};
+use bytes::Bytes;
+use gateway::{
+    Action, Answer, Cleared, Inspect, JobRef, JobsSeen, Marks, Need, Question, Refusal, Reply, Request,
+    Upstream,
+};
 use http::{Method as Verb, Uri};
 use hyper::body::Incoming;
 use outbound::{Https, OutboundError};
@@ -91,21 +95,43 @@ impl Upstream for BigQuery {
         forward::forward(self, cleared)
     }
 
-    fn ask_job(&self, job: &JobRef) -> (Verb, Uri) {
-        (Verb::GET, job_uri(job, ""))
+    fn ask_job(&self, job: &JobRef) -> Question {
+        get(job_uri(job, ""))
     }
 
-    fn cancel_job(&self, job: &JobRef) -> (Verb, Uri) {
-        (Verb::POST, job_uri(job, "/cancel"))
+    fn cancel_job(&self, job: &JobRef) -> Question {
+        Question { verb: Verb::POST, uri: job_uri(job, "/cancel"), body: Bytes::new() }
     }
 
-    fn ask_children(&self, parent: &JobRef, page: Option<&str>) -> (Verb, Uri) {
+    fn ask_children(&self, parent: &JobRef, page: Option<&str>) -> Question {
         let page = page.map(|page| format!("&pageToken={}", percent_encode(page))).unwrap_or_default();
         let (project, job) = (percent_encode(&parent.project), percent_encode(&parent.job));
         let uri = own_uri(&format!(
             "/bigquery/v2/projects/{project}/jobs?parentJobId={job}&projection=full&maxResults=1000{page}"
         ));
-        (Verb::GET, uri)
+        get(uri)
+    }
+
+    fn needs(&self, project: &str) -> Vec<Need> {
+        let uri = |path: &str| own_uri(&format!("/bigquery/v2/projects/{}/{path}", percent_encode(project)));
+        let dry_run = Bytes::from_static(br#"{"query":"SELECT 1","useLegacySql":false,"dryRun":true}"#);
+        vec![
+            Need {
+                what: "list datasets",
+                permission: "bigquery.datasets.get",
+                question: get(uri("datasets?maxResults=1")),
+            },
+            Need {
+                what: "run queries (a dry run)",
+                permission: "bigquery.jobs.create",
+                question: Question { verb: Verb::POST, uri: uri("queries"), body: dry_run },
+            },
+            Need {
+                what: "follow jobs",
+                permission: "bigquery.jobs.list",
+                question: get(uri("jobs?maxResults=1")),
+            },
+        ]
     }
 
     fn read_jobs(&self, body: &[u8]) -> Option<JobsSeen> {
@@ -115,6 +141,10 @@ impl Upstream for BigQuery {
     fn refuse(&self, refusal: &Refusal, record: Option<RecordId>) -> Reply {
         refuse::refuse(refusal, record)
     }
+}
+
+fn get(uri: Uri) -> Question {
+    Question { verb: Verb::GET, uri, body: Bytes::new() }
 }
 
 fn job_uri(job: &JobRef, verb: &str) -> Uri {

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock, RwLock};
 
 use crate::stream::{ApiReply, failure, lines, object};
-use crate::{ending, keys, read};
+use crate::{ending, keys, read, testing};
 
 /// Everything that a command or a page may ask of a data folder.
 pub struct Api {
@@ -28,7 +28,13 @@ pub struct Api {
 pub trait Running: Send + Sync {
     /// Ends a session, because of the record that says so: streams closed, jobs cancelled. Returns those jobs.
     fn end_session(&self, session: SessionId, cause: RecordId) -> Ending<'_>;
+
+    /// Tries a connection's credential; none if there is no such connection.
+    fn test_connection<'a>(&'a self, name: &'a str) -> Tested<'a>;
 }
+
+/// What a connection's test came to, when it is over.
+pub type Tested<'a> = Pin<Box<dyn Future<Output = Option<serde_json::Value>> + Send + 'a>>;
 
 /// The end of a session, when it has come.
 pub type Ending<'a> = Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + 'a>>;
@@ -118,6 +124,9 @@ impl Api {
         match (method, path.as_slice()) {
             ("GET", ["sessions"]) => read::sessions(self, &request.query),
             ("GET", ["sessions", id]) => read::session(self, id),
+            ("POST", ["connections", name, "test"]) => {
+                testing::test(self.clone(), name, request.actor.clone()).await
+            }
             ("DELETE", ["sessions", id]) => ending::end(self, id, request.actor.clone()).await,
             ("GET", ["records"]) => read::records(self, &request.query),
             ("GET", ["records", id]) => read::record(self, id, &request).await,

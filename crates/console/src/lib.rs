@@ -6,8 +6,9 @@
 mod api;
 mod keys;
 mod ending;
+mod testing;
 mod read;
 mod stream;
 
-pub use api::{Access, Api, ApiRequest, ApiSettings, Ending, Running, needs};
+pub use api::{Access, Api, ApiRequest, ApiSettings, Ending, Running, Tested, needs};
 pub use stream::{ApiBody, ApiReply};

@@ -21,7 +21,7 @@ use crate::reply::Reply;
 use crate::request::{Request, own_request};
 use crate::sessions::Sessions;
 use crate::strangers::Strangers;
-use crate::upstream::Upstream;
+use crate::upstream::{Question, Upstream};
 
 /// What a gateway is built from.
 pub struct GatewayConfig<U> {
@@ -135,10 +135,10 @@ impl<U: Upstream> Gateway<U> {
     pub(crate) async fn probe(
         &self,
         by: (&str, Option<&str>),
-        (verb, question): (http::Method, http::Uri),
+        question: Question,
         cause: Option<RecordId>,
     ) -> Option<Probed> {
-        let (request, _present) = own_request(verb, question, self.clock.now());
+        let (request, _present) = own_request(question, self.clock.now());
         let admission = self.admit_own(&request, by, cause)?;
         let open =
             self.ledger.open_record_as(admission.id, admission.intent, admission.recording).await.ok()?;

@@ -8,6 +8,7 @@ mod upstream;
 mod ownership;
 mod follower;
 mod batch;
+mod check;
 mod release;
 mod strangers;
 mod sessions;
@@ -19,6 +20,7 @@ mod limits;
 mod metrics;
 
 pub use admission::{Cleared, ConnectionRules, Forwardable, Permit};
+pub use check::Check;
 pub use exchange::{Gateway, GatewayConfig, Rulebook};
 pub use limits::*;
 pub use listener::{Listener, Routes, serve};
@@ -27,6 +29,6 @@ pub use refusal::{Reason, Refusal};
 pub use reply::{Reply, ReplyBody, full};
 pub use request::{BodyError, ClientAddress, Inspect, Presence, Present, Request, RequestBody};
 pub use upstream::{
-    Access, Action, Answer, AnswerBody, Chunk, JobRef, JobSeen, JobsSeen, Learnt, Marks, NextChunk, Touch,
-    Upstream, UpstreamFault,
+    Access, Action, Answer, AnswerBody, Chunk, JobRef, JobSeen, JobsSeen, Learnt, Marks, Need, NextChunk,
+    Question, Touch, Upstream, UpstreamFault,
 };

@@ -1,6 +1,8 @@
 //! A request on its way in: its head, the part of its body that was looked at, and the rest.
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
@@ -14,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::limits::{INSPECT_IDLE_MAX, INSPECT_MAX, INSPECTED_BYTES_MAX, LONG_BODIES_MAX, SMALL_BODY_BYTES};
 use crate::sessions::Ending;
+use crate::upstream::Question;
 
 /// A request as the listener hands it over.
 pub struct Request {
@@ -25,12 +28,15 @@ pub struct Request {
 }
 
 /// A request of the gateway's own. It goes on as long as the other end is held.
-pub(crate) fn own_request(verb: http::Method, uri: http::Uri, now: Timestamp) -> (Request, Present) {
+pub(crate) fn own_request(question: Question, now: Timestamp) -> (Request, Present) {
     let mut head = http::Request::new(()).into_parts().0;
-    (head.method, head.uri) = (verb, uri);
+    (head.method, head.uri) = (question.verb, question.uri);
+    if !question.body.is_empty() {
+        head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
     let (present, presence) = Presence::pair();
     let client = ClientAddress { ip: IpAddr::from([127, 0, 0, 1]), tls: false };
-    (Request { head, body: RequestBody::whole(Bytes::new()), client, received: now, presence }, present)
+    (Request { head, body: RequestBody::whole(question.body), client, received: now, presence }, present)
 }
 
 /// From where it came.

@@ -43,13 +43,16 @@ pub trait Upstream: Send + Sync + 'static {
     fn forward(&self, cleared: Cleared<Self::Plan>) -> impl Future<Output = Answer> + Send;
 
     /// How to ask how a job stands.
-    fn ask_job(&self, job: &JobRef) -> (Method, Uri);
+    fn ask_job(&self, job: &JobRef) -> Question;
 
     /// How to ask for the children of a script, from a page on.
-    fn ask_children(&self, parent: &JobRef, page: Option<&str>) -> (Method, Uri);
+    fn ask_children(&self, parent: &JobRef, page: Option<&str>) -> Question;
 
     /// How to ask that a job be cancelled.
-    fn cancel_job(&self, job: &JobRef) -> (Method, Uri);
+    fn cancel_job(&self, job: &JobRef) -> Question;
+
+    /// What a connection's credential must be able to do, and how to try it without changing anything.
+    fn needs(&self, project: &str) -> Vec<Need>;
 
     /// What an answer to either says; none if it can't be read.
     fn read_jobs(&self, body: &[u8]) -> Option<JobsSeen>;
@@ -67,6 +70,22 @@ pub struct Marks {
     pub label_jobs: bool,
     /// Who asks: ids that must be one principal's own are made from it.
     pub principal: String,
+}
+
+/// A question of the gateway's own.
+pub struct Question {
+    pub verb: Method,
+    pub uri: Uri,
+    /// JSON, or nothing.
+    pub body: Bytes,
+}
+
+/// Something that a credential must be able to do.
+pub struct Need {
+    pub what: &'static str,
+    /// The permission that it takes.
+    pub permission: &'static str,
+    pub question: Question,
 }
 
 /// A job as its upstream names it.

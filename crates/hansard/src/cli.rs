@@ -171,6 +171,15 @@ pub(crate) struct KeyIssueArgs {
 pub(crate) enum ConnectionCommand {
     /// Lists connections.
     List(FolderArgs),
+    /// Proves that a connection's credential works, what it may do, and what is more than needed. A gateway must run.
+    Test {
+        name: String,
+        /// Prints the roles that are enough, and asks nobody.
+        #[arg(long)]
+        suggest_role: bool,
+        #[command(flatten)]
+        folder: FolderArgs,
+    },
 }
 
 #[derive(Args)]
@@ -374,6 +383,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(&args),
         Command::Key(command) => commands::keys(command),
         Command::Connection(ConnectionCommand::List(folder)) => commands::connections(&folder),
+        Command::Connection(ConnectionCommand::Test { name, suggest_role, folder }) => {
+            commands::connection_test(&name, suggest_role, &folder)
+        }
         Command::Sessions(args) => commands::sessions(&args),
         Command::Session(SessionCommand::Show { id, rows, markdown, folder }) => {
             commands::session_show(id, rows, markdown, &folder)

@@ -119,6 +119,51 @@ pub(crate) fn connections(folder: &FolderArgs) -> Result<(), Failure> {
     table(&["connection", "projects", "upstream", "credentials", "allow"], &rows)
 }
 
+/// `hansard connection test NAME`
+pub(crate) fn connection_test(name: &str, suggest_role: bool, folder: &FolderArgs) -> Result<(), Failure> {
+    if suggest_role {
+        return say(
+            "on the billing project:  roles/bigquery.jobUser\non each dataset to read: roles/bigquery.dataViewer\n\
+             on each dataset to write: roles/bigquery.dataEditor\nto impersonate, on each account: \
+             roles/iam.serviceAccountTokenCreator",
+        );
+    }
+    let tested = object(folder, Question::post(format!("connections/{name}/test"), ""))?;
+    let works = tested["works"] == true;
+    if folder.json {
+        say(&tested.to_string())?;
+        return if works { Ok(()) } else { Err(Failure::no("")) };
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    say(&format!("{} as {} in {}", name, text(&tested["credential"]), text(&tested["project"])))?;
+    let rows: Vec<Vec<String>> = tested["checks"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|check| {
+            let is_ok = if check["ok"] == true { "yes" } else { "no" };
+            vec![text(&check["what"]), text(&check["permission"]), is_ok.to_owned(), text(&check["why"])]
+        })
+        .collect();
+    table(&["what", "permission", "works", "why not"], &rows)?;
+    match (tested["beyond"].as_array(), tested["beyond_unknown"].as_str()) {
+        (Some(beyond), _) if beyond.is_empty() => say("nothing beyond what a gateway needs was found")?,
+        (Some(beyond), _) => {
+            let all: Vec<_> = beyond.iter().filter_map(Value::as_str).collect();
+            say(&format!("more than needed, take it away: {}", all.join(", ")))?;
+        }
+        (None, why) => say(&format!(
+            "what it may do beyond that is not known: {}",
+            why.unwrap_or("Resource Manager did not say")
+        ))?,
+    }
+    if works {
+        Ok(())
+    } else {
+        Err(Failure::no("the credential can't do what it must; '--suggest-role' says what is enough"))
+    }
+}
+
 /// `hansard sessions`
 pub(crate) fn sessions(args: &SessionsArgs) -> Result<(), Failure> {
     let mut query = Query::default();

@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod wiring;
 mod serve;
+mod connection_test;
 mod reload;
 mod routes;
 mod sign_in;

@@ -131,6 +131,10 @@ impl console::Running for ByGateway {
             }
         })
     }
+
+    fn test_connection<'a>(&'a self, name: &'a str) -> console::Tested<'a> {
+        Box::pin(async move { crate::connection_test::test(&*self.0.upgrade()?, name).await })
+    }
 }
 
 impl Running {

@@ -345,6 +345,10 @@ impl Settings {
                 label_jobs: connection.label_jobs,
                 shared_history: connection.shared_history,
                 credential,
+                resource_manager: connection
+                    .resource_manager
+                    .clone()
+                    .unwrap_or_else(|| "https://cloudresourcemanager.googleapis.com".to_owned()),
                 impersonation: impersonation(&self.loaded, connection)?,
             });
         }

@@ -55,6 +55,8 @@ pub struct Connection {
     /// Whether principals may reach each other's jobs and results.
     pub shared_history: bool,
     pub credential: Credential,
+    /// Google's Resource Manager API, or what stands in for it.
+    pub resource_manager: String,
     /// Whom the credential acts as; absent: itself.
     pub impersonation: Option<Impersonation>,
 }
@@ -63,6 +65,11 @@ impl Connection {
     /// The service account that a principal acts as here, if not the credential's own.
     pub fn account(&self, principal: &Principal) -> Result<Option<String>, NoAccount> {
         self.impersonation.as_ref().map(|impersonation| impersonation.account(principal)).transpose()
+    }
+
+    /// Which of these permissions the credential has on a project, by Resource Manager's own word.
+    pub async fn granted(&self, project: &str, permissions: &[&str]) -> Result<Vec<String>, CredentialError> {
+        self.credential.granted(&self.resource_manager, project, permissions).await
     }
 
     /// A token for a scope, of the credential itself or of an account that it acts as.

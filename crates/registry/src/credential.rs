@@ -20,6 +20,7 @@ use crate::{Secret, UpstreamToken};
 const RENEW_BEFORE_SECS: i64 = 300;
 /// What making tokens for other accounts needs.
 const CLOUD_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+const CLOUD_READ_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform.read-only";
 /// Tokens of other accounts that are kept.
 const ACTING_MAX: usize = 10_000;
 const TOKEN_ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -169,6 +170,30 @@ impl Credential {
         }
         acting.insert(key, token.clone());
         Ok(token)
+    }
+
+    /// `projects.testIamPermissions` of Resource Manager v1.
+    pub(crate) async fn granted(
+        &self,
+        endpoint: &str,
+        project: &str,
+        permissions: &[&str],
+    ) -> Result<Vec<String>, CredentialError> {
+        #[derive(Deserialize)]
+        struct Granted {
+            #[serde(default)]
+            permissions: Vec<String>,
+        }
+        let own = self.token(CLOUD_READ_SCOPE).await?;
+        let project = encoded(project);
+        let request = Request::post(format!("{endpoint}/v1/projects/{project}:testIamPermissions"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, own.header())
+            .body(Bytes::from(serde_json::json!({ "permissions": permissions }).to_string()).into());
+        let answer = self.ask(request).await?;
+        serde_json::from_slice(&answer)
+            .map(|granted: Granted| granted.permissions)
+            .map_err(|_| CredentialError::TokenEndpoint("its answer is no list of permissions".to_owned()))
     }
 
     async fn ask(

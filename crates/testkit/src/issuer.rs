@@ -148,6 +148,9 @@ impl Shared {
                 self.acted_as.lock().unwrap().push(account.to_owned());
                 json!({"accessToken": UPSTREAM_TOKEN, "expireTime": "2999-01-01T00:00:00Z"})
             }
+            path if path.ends_with(":testIamPermissions") => {
+                json!({"permissions": ["bigquery.jobs.create", "iam.serviceAccountKeys.create"]})
+            }
             "/token" => {
                 self.tokens_minted.fetch_add(1, Ordering::Relaxed);
                 json!({"access_token": UPSTREAM_TOKEN, "token_type": "Bearer", "expires_in": 3600})

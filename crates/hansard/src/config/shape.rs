@@ -274,6 +274,8 @@ pub struct Connection {
     /// that Google's own audit log names the person. Fields: id, email (before the at sign), name, agent, kind.
     #[schemars(with = "Option<String>")]
     pub impersonate: Option<Spanned<String>>,
+    /// Where `connection test` asks what the credential may do. Default: Google's Resource Manager API.
+    pub resource_manager: Option<String>,
     /// Where tokens of impersonated accounts are made. Default: Google's IAM Credentials API.
     pub iam_credentials: Option<String>,
     /// Where BigQuery's REST API is.

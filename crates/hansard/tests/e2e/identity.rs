@@ -342,3 +342,34 @@ fn everybody_acts_upstream_as_an_account_of_their_own() {
         assert!(refused.json()["error"]["message"].as_str().unwrap().contains("principal.email"));
     });
 }
+
+#[test]
+fn a_connections_credential_is_tried_and_what_is_too_much_is_said() {
+    block_on(async {
+        let (world, upstream) = world("").await;
+        let path = world.folder.join("hansard.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{text}resource_manager = \"{}\"\n", world.issuer.url)).unwrap();
+        let offline =
+            run(Command::new(HANSARD).args(["connection", "test", "main"]).current_dir(&world.folder));
+        assert_ne!(offline.code, 0);
+        let gateway = world.gateway();
+        let tested = gateway.hansard(&["connection", "test", "main", "--json"]);
+        assert_eq!(tested.code, 0, "{}", tested.stderr);
+        let told = &tested.objects()[0];
+        assert_eq!(
+            (&told["works"], &told["beyond"]),
+            (&json!(true), &json!(["iam.serviceAccountKeys.create"]))
+        );
+        assert_eq!(told["checks"].as_array().unwrap().len(), 3);
+        let dry =
+            upstream.asked().into_iter().find(|request| request.uri().path().ends_with("/queries")).unwrap();
+        let dry: Value = serde_json::from_slice(dry.body()).unwrap();
+        assert_eq!(dry["dryRun"], true, "nothing is run for it");
+        let records = gateway.records(&[]);
+        assert!(records.iter().any(|record| record["event"]["action"] == "connection.test"));
+        assert_eq!(gateway.hansard(&["connection", "test", "nowhere"]).code, 1);
+        let people = gateway.hansard(&["connection", "test", "main"]);
+        assert!(people.stdout.contains("take it away: iam.serviceAccountKeys.create"), "{}", people.stdout);
+    });
+}
