@@ -19,6 +19,8 @@ use crate::wiring::{Fixed, Rooms, Settings, read_secret};
 /// Retention is applied so often.
 const RETENTION_EVERY: Duration = Duration::from_secs(3600);
 
+/// Threads for what blocks: reading, and packing large windows. Each keeps a compressor of some megabytes.
+const BLOCKING_THREADS_MAX: usize = 32;
 /// BigQuery forgets a job after 180 days; so do we, in seconds.
 const OWNED_SECS: i64 = 190 * 86_400;
 
@@ -32,8 +34,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     }
     log_to_stderr();
     harden();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system gives threads");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build();
+    let runtime = runtime.expect("the system gives threads");
     runtime.block_on(async {
         let mut running = start(settings).await?;
         running.reloads = Some(args.clone());

@@ -138,7 +138,9 @@ impl Owners {
 
     /// Claims; durable when this returns.
     pub async fn claim(&self, claim: Claim) -> Result<Claimed, ClaimError> {
-        let known = claim.owned.iter().all(|owned| self.known.find(owned).as_ref() == Some(&claim.owner));
+        let is_theirs =
+            |owner: Option<Owner>| owner.is_some_and(|owner| owner.principal == claim.owner.principal);
+        let known = claim.owned.iter().all(|owned| is_theirs(self.known.find(owned)));
         if known && claim.follow.is_none() {
             return Ok(Claimed::Owned { new: Vec::new() });
         }
@@ -218,8 +220,9 @@ fn commit(state: &State, known: &Known, round: Vec<Asked>) {
         Ok(results) => {
             for (asked, result) in round.into_iter().zip(results) {
                 match (asked.what, &result) {
-                    (Work::Claim(claim), Claimed::Owned { .. }) => {
-                        claim.owned.into_iter().for_each(|owned| known.remember(owned, claim.owner.clone()));
+                    // What was theirs before stays under the record that was first.
+                    (Work::Claim(claim), Claimed::Owned { new }) => {
+                        new.iter().for_each(|owned| known.remember(owned.clone(), claim.owner.clone()));
                     }
                     (Work::Claim(_), Claimed::Taken(_)) => {}
                     (Work::Release(owned, _), _) => owned.iter().for_each(|owned| {
