@@ -19,11 +19,6 @@ mod docs;
 
 use std::process::ExitCode;
 
-/// Many small things are made and dropped on many threads, which the system's allocator keeps apart at the price of
-/// memory.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     cli::run()
 }

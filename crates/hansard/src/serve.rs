@@ -20,7 +20,7 @@ use crate::wiring::{Fixed, Rooms, Settings, read_secret};
 const RETENTION_EVERY: Duration = Duration::from_secs(3600);
 
 /// Threads for what blocks: reading, and packing large windows. Each keeps a compressor of some megabytes.
-const BLOCKING_THREADS_MAX: usize = 32;
+const BLOCKING_THREADS_MAX: usize = 12;
 /// BigQuery forgets a job after 180 days; so do we, in seconds.
 const OWNED_SECS: i64 = 190 * 86_400;
 
