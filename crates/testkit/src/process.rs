@@ -115,9 +115,17 @@ impl Gateway {
         records
     }
 
-    /// One record with its rows.
+    /// One record with its rows. Refusals of strangers wait for no disk, so theirs may come a moment later.
     pub fn record(&self, id: &str) -> Value {
-        let output = self.hansard(&["record", "show", id, "--rows", "--json"]);
+        let show = || self.hansard(&["record", "show", id, "--rows", "--json"]);
+        let mut output = show();
+        for _ in 0..20 {
+            if output.code != 1 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            output = show();
+        }
         assert_eq!(output.code, 0, "{}", output.stderr);
         serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", output.stdout))
     }
