@@ -72,7 +72,7 @@ async fn soak(kills: u32) -> Result<String, String> {
 
 async fn client_loop(url: String, token: String, client: usize, answered: Answered) {
     loop {
-        let path = if client == 0 { "/queries/long" } else { "/queries" };
+        let path = if client == 0 { "/datasets/d/tables/long/data" } else { "/queries" };
         let (method, body) = if client == 0 { ("GET", "") } else { ("POST", r#"{"query":"SELECT 1"}"#) };
         let request =
             http::Request::builder().method(method).uri(format!("{url}/bigquery/v2/projects/p{path}"));
