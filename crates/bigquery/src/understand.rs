@@ -170,11 +170,14 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
     let job_id = reference.job_id.filter(|id| !id.is_empty()).or(spliced.job_id.clone());
     let location = asked.location.or(reference.location).unwrap_or_default();
     let starts = match (&job_id, method.map(|method| method.name)) {
-        (Some(job), Some("jobs.insert")) if !is_dry && route.kind != RouteKind::UploadPart => Some(JobRef {
-            project: route.project().unwrap_or_default().to_owned(),
-            job: job.clone(),
-            location: location.clone(),
-        }),
+        // A job with data begins when all of it has arrived: its last answer says so.
+        (Some(job), Some("jobs.insert")) if !is_dry && matches!(route.kind, RouteKind::Plain(_)) => {
+            Some(JobRef {
+                project: route.project().unwrap_or_default().to_owned(),
+                job: job.clone(),
+                location: location.clone(),
+            })
+        }
         _ => None,
     };
     Ok(Action {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::exchange::Gateway;
 use crate::limits::{
-    ASKED_EVERY_MAX_SECS, CHILD_PAGES_MAX, FOLLOWED_AT_A_TIME, FOLLOWED_SECS_MAX, MISSED_TIMES_MAX,
+    ASKED_EVERY_MAX_SECS, CHILD_PAGES_MAX, FOLLOWED_AT_A_TIME, FOLLOWED_SECS_MAX, MISSED_SECS_MAX,
 };
 use crate::upstream::{JobRef, JobSeen, Upstream};
 
@@ -74,6 +74,7 @@ impl<U: Upstream> Gateway<U> {
             job: followed.job.clone(),
             location: followed.location.clone(),
         };
+        let is_missed = followed.since.plus_secs(MISSED_SECS_MAX) <= self.clock.now();
         let is_late = followed.since.plus_secs(FOLLOWED_SECS_MAX) <= self.clock.now();
         let end = match self.stand(&followed, &job).await {
             Stand::Done(seen) => {
@@ -82,7 +83,7 @@ impl<U: Upstream> Gateway<U> {
                 }
                 *seen
             }
-            Stand::Missing if followed.asked >= MISSED_TIMES_MAX => lost(job.clone(), "notFound"),
+            Stand::Missing if is_missed => lost(job.clone(), "notFound"),
             Stand::UnderWay | Stand::Missing | Stand::Unknown if is_late => {
                 lost(job.clone(), "followedTooLong")
             }

@@ -51,8 +51,8 @@ pub const PROBE_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const FIRST_ASKED_AFTER_SECS: i64 = 1;
 /// A job is asked for at least so often, in seconds.
 pub const ASKED_EVERY_MAX_SECS: i64 = 60;
-/// A job that BigQuery does not know is given up after so many questions.
-pub const MISSED_TIMES_MAX: u32 = 4;
+/// A job that BigQuery does not know is given up after so long, in seconds: its start may still be on the way.
+pub const MISSED_SECS_MAX: i64 = 300;
 /// A job is followed for so long at most, in seconds.
 pub const FOLLOWED_SECS_MAX: i64 = 7 * 86_400;
 /// Jobs that are asked for at a time.
