@@ -192,3 +192,37 @@ pub(crate) fn audiences(claims: &Map<String, Value>) -> Vec<&str> {
 pub(crate) fn text(claims: &Map<String, Value>, name: &str) -> String {
     claims.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_no_panic(text in "\\PC{0,200}", header in "\\PC{0,80}", claims in "\\PC{0,80}") {
+            let _ = peek(&text);
+            let _ = peek(&format!("{}.{}.x", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims)));
+        }
+    }
+
+    #[test]
+    fn a_member_that_stands_twice_anywhere_is_malformed() {
+        let token = |header: &str, claims: &str| {
+            format!("{}.{}.x", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
+        };
+        let good = r#"{"alg":"RS256"}"#;
+        assert!(peek(&token(good, r#"{"iss":"a","sub":"b"}"#)).is_ok());
+        for claims in [
+            r#"{"iss":"a","iss":"a"}"#,
+            r#"{"iss":"a","x":[{"y":1,"y":2}]}"#,
+            r#"{"iss":"a","\u0069ss":"b"}"#,
+        ] {
+            assert_eq!(peek(&token(good, claims)).err(), Some(Stranger::Malformed), "{claims}");
+        }
+        assert_eq!(
+            peek(&token(r#"{"alg":"RS256","crit":[]}"#, r#"{"iss":"a"}"#)).err(),
+            Some(Stranger::Algorithm)
+        );
+    }
+}

@@ -73,3 +73,28 @@ pub(crate) fn stand_in(bytes: &[u8]) -> bool {
             && frame::first(&bytes[at - frame::HEADER_BYTES..], frame::PAYLOAD_BYTES_MAX).is_some()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn leaves_come_back_as_they_were(leaves in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..20)) {
+            let unpacked = Leaves::unpack(&pack(&leaves)).unwrap();
+            prop_assert!(unpacked.iter().eq(leaves.iter().map(Vec::as_slice)));
+        }
+
+        #[test]
+        fn any_bytes_are_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), changed in any::<(prop::sample::Index, u8)>()) {
+            let _ = Leaves::unpack(&bytes);
+            let _ = Leaves::unpack(&[MAGIC, &bytes].concat());
+            let _ = stand_in(&bytes);
+            let mut packed = pack(&[bytes]);
+            let at = changed.0.index(packed.len());
+            packed[at] = changed.1;
+            let _ = Leaves::unpack(&packed);
+        }
+    }
+}

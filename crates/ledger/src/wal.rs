@@ -178,3 +178,29 @@ fn entry(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
     let plain = !name.split('/').any(|part| part.is_empty() || part == "..");
     plain.then_some((Entry { name, offset: u64::from_le_bytes(*offset), bytes }, rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_no_panic_and_lead_nowhere_else(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            for entry in entries(&bytes) {
+                prop_assert!(entry.name.split('/').all(|part| !part.is_empty() && part != ".."));
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_that_leads_elsewhere_is_not_followed() {
+        for name in ["../state.db", "/etc/passwd", "rows//x", "rows/../../x"] {
+            let mut payload = (name.len() as u16).to_le_bytes().to_vec();
+            payload.extend_from_slice(name.as_bytes());
+            payload.extend_from_slice(&0u64.to_le_bytes());
+            payload.extend_from_slice(&0u32.to_le_bytes());
+            assert!(entries(&payload).is_empty(), "{name}");
+        }
+    }
+}
