@@ -45,6 +45,8 @@ fn programs() -> Step {
         ("npm", "npm"),
         ("python3", "python3"),
         ("openssl", "openssl"),
+        ("fiu-ctrl", "fiu-utils"),
+        ("strace", "strace"),
     ];
     let missing: Vec<&str> =
         wanted.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();

@@ -43,11 +43,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
         let mut running = start(settings).await?;
         running.reloads = Some(args.clone());
         arm_failpoint();
-        eprintln!("hansard: listening on {} ({})", running.address, running.public_url);
+        say(&format!("listening on {} ({})", running.address, running.public_url));
         let (mut term, mut int) = signals();
         let stop = async move {
             tokio::select! { _ = term.recv() => (), _ = int.recv() => () }
-            eprintln!("hansard: stopping; open exchanges are being closed");
+            say("stopping; open exchanges are being closed");
         };
         running.until(stop).await
     })
@@ -93,10 +93,8 @@ pub(crate) async fn start(settings: Settings) -> Result<Running, Failure> {
         .transpose()?;
     let rooms = settings.open()?;
     if rooms.ledger.interrupted > 0 {
-        eprintln!(
-            "hansard: closed {} records that an earlier run left open as 'interrupted'",
-            rooms.ledger.interrupted
-        );
+        let count = rooms.ledger.interrupted;
+        say(&format!("closed {count} records that an earlier run left open as 'interrupted'"));
     }
     let metrics = Arc::new(Metrics::default());
     let public_url = settings.public_url.clone();
@@ -104,7 +102,7 @@ pub(crate) async fn start(settings: Settings) -> Result<Running, Failure> {
     let fixed = settings.fixed();
     let gateway = Arc::new(settings.gateway(&rooms, metrics.clone())?);
     for (provider, why) in gateway.rulebook().identity.warm().await {
-        eprintln!("hansard: identity provider '{provider}' can't be reached yet: {why}");
+        say(&format!("identity provider '{provider}' can't be reached yet: {why}"));
     }
     rooms.api.run_by(Arc::new(ByGateway(Arc::downgrade(&gateway))));
     let routes = Arc::new(AllRoutes::new(gateway.clone(), &rooms, metrics.clone()));
@@ -257,14 +255,22 @@ fn harden() {
     let files = rustix::process::Rlimit { current: files.maximum, maximum: files.maximum };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, files);
     if core.is_err() || dumpable.is_err() {
-        eprintln!("hansard: this process could not be made non-dumpable");
+        say("this process could not be made non-dumpable");
     }
+}
+
+/// Tells whoever started it. A standard error that can't be written is no reason to stop.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "hansard: {text}");
 }
 
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("HANSARD_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    // A log that can't be written must not end a thread: what reports it would panic.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = log.log_internal_errors(false).try_init();
 }
 
 /// Whether a folder's own process answers.

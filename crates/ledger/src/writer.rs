@@ -48,6 +48,10 @@ const SPOOL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const SPOOL_MAX: Duration = Duration::from_millis(750);
 /// New records are admitted while so much of the disk is free, or a twentieth of it if that is less.
 const FLOOR_BYTES: u64 = 256 * 1024 * 1024;
+/// How long an answer about the disk holds: far too short to fill the floor.
+const FLOOR_EVERY: Duration = Duration::from_millis(50);
+/// While the disk is low, or errs, the write-ahead log is emptied so often.
+const ROOM_EVERY: Duration = Duration::from_secs(1);
 
 /// The index may be so many leaves behind; beyond, each round waits a little for it.
 const INDEX_LAG_MAX: u64 = 1_000_000;
@@ -135,6 +139,10 @@ pub(crate) struct Writer {
     sealer: Arc<Sealer>,
     durability: Durability,
     disk_floor: Option<u64>,
+    /// When the disk was last asked how much is free.
+    floor_asked: Option<Instant>,
+    /// When space was last sought.
+    room_made: Option<Instant>,
     node: SessionId,
     /// Keys first used in this round.
     new_keys: Vec<Arc<SessionKey>>,
@@ -184,6 +192,8 @@ impl Writer {
             sealer: config.sealer,
             durability: config.durability,
             disk_floor: config.disk_floor,
+            floor_asked: None,
+            room_made: None,
             node: config.node,
             new_keys: Vec::new(),
             leaves: None,
@@ -265,6 +275,9 @@ impl Writer {
         if is_low {
             round = self.refuse_new(round);
         }
+        if is_low || self.gap.is_some() {
+            self.make_room();
+        }
         let mending = match &self.gap {
             Some(gap) if !is_low || gap.leaves_open() => gap.leaves(self.node, self.clock.now()),
             _ => Vec::new(),
@@ -277,8 +290,8 @@ impl Writer {
         let (end, heads) = (self.end, self.heads_of(&round));
         match self.try_commit(&mut round) {
             Ok(results) => {
-                if mends > 0 {
-                    self.gap = None;
+                if mends > 0 && self.gap.take().is_some() {
+                    tracing::info!("the journal takes records again; the gap is recorded");
                 }
                 self.durable.send_replace(self.end.next_n);
                 for (append, result) in round.into_iter().zip(results) {
@@ -300,7 +313,9 @@ impl Writer {
                         None => self.heads.remove(&session),
                     };
                 }
-                tracing::error!(%error, "journal write failed");
+                if self.gap.is_none() {
+                    tracing::error!(%error, "journal write failed; nothing new passes until one succeeds");
+                }
                 self.remember(&error, round.split_off(mends));
             }
         }
@@ -325,7 +340,11 @@ impl Writer {
         rest
     }
 
-    fn is_below_floor(&self) -> bool {
+    fn is_below_floor(&mut self) -> bool {
+        if self.floor_asked.is_some_and(|asked| asked.elapsed() < FLOOR_EVERY) {
+            return self.shared.disk_low.load(Ordering::Relaxed);
+        }
+        self.floor_asked = Some(Instant::now());
         let Ok(disk) = rustix::fs::statvfs(self.layout.root()) else { return false };
         let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
         let is_low = free < self.disk_floor.unwrap_or(FLOOR_BYTES.min(all / 20));
@@ -563,6 +582,15 @@ impl Writer {
         }
     }
 
+    /// Gives back what the write-ahead log holds of the disk, before it is full.
+    fn make_room(&mut self) {
+        let has_log = self.wal.as_ref().is_some_and(|wal| wal.len() > 0) || !self.retired.is_empty();
+        if has_log && self.room_made.is_none_or(|made| made.elapsed() >= ROOM_EVERY) {
+            self.room_made = Some(Instant::now());
+            self.offer_checkpoint();
+        }
+    }
+
     fn write_segments(&mut self) -> Result<(), LedgerError> {
         let segments = self
             .leaves
@@ -578,6 +606,10 @@ impl Writer {
     }
 
     fn offer_checkpoint(&mut self) {
+        // What is not in its file yet stands in the log alone: the log stays.
+        if self.write_segments().is_err() {
+            return;
+        }
         let is_urgent = self.wal.as_ref().is_some_and(|wal| wal.len() >= WAL_BYTES_MAX);
         if self.durability == Durability::Spool {
             self.sync_spool();

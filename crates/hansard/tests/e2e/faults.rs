@@ -13,14 +13,14 @@ use crate::{HANSARD, block_on, queries};
 const SMALL: &str = r#"{"jobComplete":true,"jobReference":{"projectId":"p","jobId":"j"},"rows":[{"f":[{"v":"1"}]}],"totalRows":"1"}"#;
 
 /// Record and hash of every answer that reached a client whole.
-type Answered = Arc<Mutex<BTreeMap<String, String>>>;
+pub(crate) type Answered = Arc<Mutex<BTreeMap<String, String>>>;
 
 fn long_answer() -> String {
     let row = format!(r#"{{"f":[{{"v":"{}"}}]}}"#, "x".repeat(500));
     format!(r#"{{"jobComplete":true,"rows":[{}],"totalRows":"6000"}}"#, vec![row; 6000].join(","))
 }
 
-async fn world(extra: &str) -> (World, Scripted) {
+pub(crate) async fn world(extra: &str) -> (World, Scripted) {
     let long = long_answer();
     let script = move |line: &str, _: &_| {
         ScriptedReply::json(if line.ends_with("/data") { long.clone() } else { SMALL.to_owned() })
@@ -46,7 +46,11 @@ async fn client(url: String, token: String, number: usize, answered: Answered) {
     }
 }
 
-fn load(world: &World, gateway: &Gateway, answered: &Answered) -> Vec<tokio::task::JoinHandle<()>> {
+pub(crate) fn load(
+    world: &World,
+    gateway: &Gateway,
+    answered: &Answered,
+) -> Vec<tokio::task::JoinHandle<()>> {
     let token = world.issuer.token("alice@example.com", &["data"]);
     (0..6)
         .map(|number| tokio::spawn(client(gateway.url.clone(), token.clone(), number, answered.clone())))
@@ -54,7 +58,7 @@ fn load(world: &World, gateway: &Gateway, answered: &Answered) -> Vec<tokio::tas
 }
 
 /// Everything that was answered or that the upstream saw is in the record, as it was.
-fn three_logs_agree(gateway: &Gateway, upstream: &Scripted, answered: &Answered) -> usize {
+pub(crate) fn three_logs_agree(gateway: &Gateway, upstream: &Scripted, answered: &Answered) -> usize {
     let records = gateway.records(&[]);
     let by_id: BTreeMap<&str, &Value> =
         records.iter().map(|record| (record["id"].as_str().unwrap(), record)).collect();

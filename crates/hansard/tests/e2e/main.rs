@@ -3,6 +3,7 @@
 
 mod clients;
 mod commands;
+mod disk;
 mod faults;
 mod hostile;
 mod identity;
