@@ -2,6 +2,7 @@
 
 mod bench;
 mod docs;
+mod fuzz;
 mod soak;
 mod test;
 mod tidy;
@@ -16,6 +17,7 @@ const HELP: &str = "cargo xtask COMMAND
   tidy    only the checks of structure
   docs    writes the documents that are made from the code (--check: only compares)
   bench   prints direct, nginx and hansard side by side
+  fuzz    lets hostile bytes at every parser, 30 seconds each (or: fuzz SECONDS)
   soak    the long versions of the tests; writes docs/soak.md";
 
 /// What a step says when it fails.
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         Some("tidy") => tidy::run(),
         Some("docs") => docs::run(args.iter().any(|arg| arg == "--check")),
         Some("bench") => bench::run(),
+        Some("fuzz") => fuzz::run(args.get(1).map(String::as_str)),
         Some("soak") => soak::run(),
         _ => Err(HELP.to_owned()),
     };

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::{Step, cargo, docs, root, step, tidy, tools};
+use crate::{Step, cargo, docs, fuzz, root, step, tidy, tools};
 
 /// The version of cargo-deny that the checks were written for.
 const DENY: &str = "0.20.2";
@@ -23,7 +23,8 @@ pub(crate) fn run() -> Step {
         compose.args(["tests/check_compose.py", "deploy/compose.yaml"]).current_dir(root()),
     )?;
     deny()?;
-    step("tests", cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))
+    step("tests", cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))?;
+    fuzz::run(None)
 }
 
 /// Licences, sources and duplicate crates. Advisories need a database that is not in a registry: `cargo deny

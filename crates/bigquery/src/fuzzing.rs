@@ -49,6 +49,51 @@ pub fn request(path: &str, body: &[u8]) {
     assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "what was JSON stays JSON");
 }
 
+/// Finds the statement of a query: what is recorded is what BigQuery will read in what is forwarded.
+pub fn statement(is_job: bool, body: &[u8]) {
+    let path = if is_job { "/bigquery/v2/projects/p/jobs" } else { "/bigquery/v2/projects/p/queries" };
+    let head = http::Request::builder().method("POST").uri(path).body(()).expect("a request").into_parts().0;
+    let route = crate::route::route(&head).expect("a door of BigQuery");
+    let at = record::Timestamp::from_secs(1_800_000_000);
+    let (_present, presence) = gateway::Presence::pair();
+    let client = gateway::ClientAddress { ip: [127, 0, 0, 1].into(), tls: false };
+    let body = bytes::Bytes::copy_from_slice(body);
+    let request = gateway::Request {
+        head,
+        body: gateway::RequestBody::whole(body.clone()),
+        client,
+        received: at,
+        presence,
+    };
+    let marks = gateway::Marks {
+        record: record::RecordId::new(at),
+        session: record::SessionId::new(at),
+        label_jobs: true,
+        principal: "ada@example.com".to_owned(),
+    };
+    let Ok(action) = crate::understand::understand(route, &request, &marks) else { return };
+    let forwarded = action.plan.body.unwrap_or(body);
+    if forwarded.is_empty() {
+        return;
+    }
+    let read: serde_json::Value = serde_json::from_slice(&forwarded).expect("what is forwarded is JSON");
+    let query = if is_job { &read["configuration"]["query"]["query"] } else { &read["query"] };
+    assert_eq!(action.text.sql.as_deref(), query.as_str(), "one statement, whoever reads it");
+}
+
+/// Packs what looks like rows by column, and takes them apart again.
+pub fn rows(payload: &[u8]) {
+    use ledger::Packing;
+    if let Some(packed) = crate::RowColumns.pack(payload) {
+        assert_eq!(
+            crate::RowColumns.unpack(&packed).as_deref(),
+            Some(payload),
+            "rows come back as they were"
+        );
+    }
+    let _ = crate::RowColumns.unpack(payload);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -102,6 +147,12 @@ mod tests {
                 bytes.remove(drop.index(bytes.len()));
             }
             super::answer("a/b,configuration", &bytes, cut);
+        }
+
+        #[test]
+        fn statements_of_any_shape(is_job in any::<bool>(), body in nearly_json()) {
+            super::statement(is_job, body.as_bytes());
+            super::statement(is_job, format!(r#"{{"query":"a","configuration":{body},"query":{body}}}"#).as_bytes());
         }
 
         #[test]

@@ -4,10 +4,14 @@ use bytes::Bytes;
 use gateway::{Action, Inspect, JobRef, Marks, Reason, Refusal, Request};
 use http::HeaderMap;
 use record::{Job, RequestFacts, Statement};
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Read;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::json::{Edit, Mask, Members, Splice, check_plain, members};
@@ -86,7 +90,9 @@ struct Asked {
     location: Option<String>,
     maximum_bytes_billed: Option<Value>,
     request_id: Option<Value>,
+    #[serde(deserialize_with = "object")]
     job_reference: Option<AskedReference>,
+    #[serde(deserialize_with = "object")]
     configuration: Option<AskedConfiguration>,
     connection_properties: Option<Vec<Property>>,
 }
@@ -104,8 +110,11 @@ struct AskedReference {
 struct AskedConfiguration {
     dry_run: Option<Value>,
     labels: Option<Value>,
+    #[serde(deserialize_with = "object")]
     query: Option<AskedQuery>,
+    #[serde(deserialize_with = "object")]
     copy: Option<AskedSources>,
+    #[serde(deserialize_with = "object")]
     extract: Option<AskedSources>,
 }
 
@@ -125,7 +134,40 @@ struct AskedSources {
     source_tables: Option<Vec<TableName>>,
 }
 
+/// An object, or nothing. Left alone, serde would read an array as an object whose names were left out.
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+    }
+
+    deserializer.deserialize_any(Object(PhantomData))
+}
+
 impl Asked {
+    /// What `jobs.query` reads of it. Members of the other door mean nothing there, and must mean nothing here.
+    fn as_query(self) -> Self {
+        Self { configuration: None, job_reference: None, ..self }
+    }
+
+    /// What `jobs.insert` reads of it.
+    fn as_job(self) -> Self {
+        Self { job_reference: self.job_reference, configuration: self.configuration, ..Self::default() }
+    }
+
     fn reached(&self) -> Reached<'_> {
         let configuration = self.configuration.as_ref();
         let query = configuration.and_then(|configuration| configuration.query.as_ref());
@@ -278,11 +320,18 @@ impl Body {
                 error.0
             ))
         })?;
-        if !matches!(method.map(|method| method.name), Some("jobs.query" | "jobs.insert")) {
-            return Ok(Asked::default());
+        let read = || {
+            object(&mut serde_json::Deserializer::from_slice(text))
+                .map(|asked: Option<Asked>| asked.unwrap_or_default())
+                .map_err(|error| {
+                    invalid(format!("The request's body does not fit BigQuery's schema: {error}."))
+                })
+        };
+        match method.map(|method| method.name) {
+            Some("jobs.query") => Ok(read()?.as_query()),
+            Some("jobs.insert") => Ok(read()?.as_job()),
+            _ => Ok(Asked::default()),
         }
-        serde_json::from_slice(text)
-            .map_err(|error| invalid(format!("The request's body does not fit BigQuery's schema: {error}.")))
     }
 
     /// The body to send if nothing is spliced in: only a decoded one differs from what came, and a form went

@@ -357,7 +357,7 @@ impl From<crate::config::ConfigError> for Failure {
 }
 
 /// Runs what the command line says.
-pub(crate) fn run() -> ExitCode {
+pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

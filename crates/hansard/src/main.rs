@@ -1,21 +1,4 @@
-//! The binary: configuration, command line, wiring. The only room that reads the environment and settings.
-
-mod cli;
-mod config;
-mod wiring;
-mod serve;
-mod connection_test;
-mod reload;
-mod routes;
-mod sign_in;
-mod login;
-mod control;
-mod local;
-mod init;
-mod commands;
-mod demo;
-mod print;
-mod docs;
+//! The program `hansard`.
 
 use std::process::ExitCode;
 
@@ -23,5 +6,5 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    cli::run()
+    hansard::run()
 }

@@ -12,6 +12,8 @@ mod checked;
 mod ended;
 mod logins;
 mod sign_in;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 
 pub use ended::EndedSessions;
 pub use logins::{LOGIN_SECS_MAX, Logins};

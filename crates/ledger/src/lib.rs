@@ -22,6 +22,8 @@ mod search;
 mod text;
 mod retention;
 mod verify;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 
 #[cfg(debug_assertions)]
 pub use failpoint::arm_failpoint;

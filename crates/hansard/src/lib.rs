@@ -1,0 +1,22 @@
+//! The binary: configuration, command line, wiring. The only room that reads the environment and settings.
+
+mod cli;
+mod config;
+mod wiring;
+mod serve;
+mod connection_test;
+mod reload;
+mod routes;
+mod sign_in;
+mod login;
+mod control;
+mod local;
+mod init;
+mod commands;
+mod demo;
+mod print;
+mod docs;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+
+pub use cli::run;

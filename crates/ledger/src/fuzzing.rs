@@ -1,0 +1,41 @@
+//! The door of the fuzz target `journal` in `fuzz/`.
+
+use record::Leaf;
+
+use crate::frame;
+use crate::leaves::{self, Leaves};
+use crate::wal;
+
+/// Reads a segment of leaves and a write-ahead log: as they are, and with checksums that hold.
+pub fn journal(bytes: &[u8]) {
+    segment(bytes);
+    let mut framed = Vec::new();
+    if !bytes.is_empty() {
+        frame::push(&mut framed, bytes);
+    }
+    segment(&framed);
+    framed.truncate(framed.len().saturating_sub(1));
+    segment(&framed);
+    let mut packed = Vec::new();
+    frame::push(&mut packed, &leaves::pack(&[bytes.to_vec()]));
+    assert_eq!(segment(&packed), 1, "a leaf comes back");
+    wal::no_entry_leads_elsewhere(bytes);
+}
+
+/// How many leaves a reader finds.
+fn segment(bytes: &[u8]) -> usize {
+    let mut frames = leaves::frames(bytes, 0);
+    let mut found = 0;
+    for (_, payload) in frames.by_ref() {
+        wal::no_entry_leads_elsewhere(payload);
+        for leaf in Leaves::unpack(payload).iter().flat_map(Leaves::iter) {
+            found += 1;
+            if let Ok(leaf) = serde_json::from_slice::<Leaf>(leaf) {
+                let again = serde_json::to_vec(&leaf).expect("a leaf is JSON");
+                serde_json::from_slice::<Leaf>(&again).expect("a leaf that was read can be read again");
+            }
+        }
+    }
+    let _ = leaves::stand_in(&bytes[frames.offset..]);
+    found
+}
