@@ -159,12 +159,12 @@ fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Re
 
 impl Asked {
     /// What `jobs.query` reads of it. Members of the other door mean nothing there, and must mean nothing here.
-    fn as_query(self) -> Self {
+    fn into_query(self) -> Self {
         Self { configuration: None, job_reference: None, ..self }
     }
 
     /// What `jobs.insert` reads of it.
-    fn as_job(self) -> Self {
+    fn into_job(self) -> Self {
         Self { job_reference: self.job_reference, configuration: self.configuration, ..Self::default() }
     }
 
@@ -328,8 +328,8 @@ impl Body {
                 })
         };
         match method.map(|method| method.name) {
-            Some("jobs.query") => Ok(read()?.as_query()),
-            Some("jobs.insert") => Ok(read()?.as_job()),
+            Some("jobs.query") => Ok(read()?.into_query()),
+            Some("jobs.insert") => Ok(read()?.into_job()),
             _ => Ok(Asked::default()),
         }
     }

@@ -380,6 +380,27 @@ fn what_is_no_method_is_refused_and_recorded_and_not_forwarded() {
 }
 
 #[test]
+fn a_body_is_read_by_its_own_door_alone() {
+    block_on(async {
+        let (world, upstream) = world(|_, _| ScriptedReply::json(ANSWER), "").await;
+        let gateway = world.gateway();
+        let token = world.issuer.token("alice@example.com", &["data"]);
+        let both = r#"{"query":"SELECT 1","dryRun":true,"configuration":{"query":{"query":"DROP TABLE t"}}}"#;
+        let project = format!("{}/bigquery/v2/projects/p", gateway.url);
+        for (door, sql) in [("jobs", "DROP TABLE t"), ("queries", "SELECT 1")] {
+            let answer = ask("POST", &format!("{project}/{door}"), &token, both).await;
+            assert_eq!(gateway.record(&answer.record())["statement"]["sql"], sql, "{door}");
+        }
+        let sent: Value = serde_json::from_slice(upstream.asked()[0].body()).unwrap();
+        assert!(sent["configuration"]["labels"]["hansard_record"].is_string(), "no dry run of a job: {sent}");
+        for body in [r#"["SELECT 1"]"#, r#"{"configuration":{"query":["DROP TABLE t"]}}"#] {
+            assert_eq!(ask("POST", &format!("{project}/jobs"), &token, body).await.status, 400, "{body}");
+        }
+        assert_eq!(upstream.asked().len(), 2, "an array is no object");
+    });
+}
+
+#[test]
 fn the_statement_is_found_in_a_body_of_any_shape() {
     block_on(async {
         let (world, _upstream) = world(|_, _| ScriptedReply::json(ANSWER), "").await;
