@@ -29,7 +29,7 @@ Of a page, per byte: SHA-256 over what was delivered and over what is kept (a qu
 compressing (a sixth each), copying.
 
 The canned answer names the same job every time, so a claim is written once: with a new job in every answer one more sync runs beside the
-journal's. Another allocator (mimalloc) gave a third more small exchanges and took three times the memory; it was left out.
+journal's. The allocator is jemalloc, for a third more small exchanges within the same memory (ADR 0011).
 ";
 
 /// A way to the canned answers.
@@ -40,14 +40,15 @@ struct Target {
 
 /// What `wrk` measured.
 #[derive(Clone, Copy, Default)]
-struct Measured {
+pub(crate) struct Measured {
     requests_per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
-    failed: u64,
+    pub(crate) failed: u64,
+    pub(crate) answered: u64,
 }
 
-struct Nginx(Child);
+pub(crate) struct Nginx(Child);
 
 impl Drop for Nginx {
     fn drop(&mut self) {
@@ -73,7 +74,7 @@ pub(crate) fn run() -> Step {
     fs::write(root().join("docs/performance.md"), text).map_err(|error| error.to_string())
 }
 
-fn programs() -> Step {
+pub(crate) fn programs() -> Step {
     let missing: Vec<&str> = [("nginx", "nginx-light"), ("wrk", "wrk")]
         .iter()
         .filter(|(program, _)| !tools::on_path(program) && !Path::new("/usr/sbin").join(program).exists())
@@ -84,13 +85,9 @@ fn programs() -> Step {
 
 async fn measure() -> Result<String, String> {
     let folder = root().join("target/bench");
-    fs::create_dir_all(folder.join("data")).map_err(|error| error.to_string())?;
-    fs::write(folder.join("data/small.json"), answer(20)).map_err(|error| error.to_string())?;
-    fs::write(folder.join("data/page.json"), answer(30_000)).map_err(|error| error.to_string())?;
-    let (upstream, proxy) = (free_port(), free_port());
-    let _upstream = nginx(&folder, "upstream", &upstream_conf(upstream))?;
-    let _proxy = nginx(&folder, "proxy", &proxy_conf(proxy, upstream))?;
-    let direct = format!("http://127.0.0.1:{upstream}");
+    let (direct, _upstream) = upstream(&folder)?;
+    let proxy = free_port();
+    let _proxy = nginx(&folder, "proxy", &proxy_conf(proxy, &direct))?;
     let binary = root().join("target/release/hansard");
     let world = World::new(binary.to_str().unwrap_or_default(), &direct, "").await;
     let gateway = world.gateway();
@@ -141,6 +138,16 @@ async fn measure() -> Result<String, String> {
     let _ = writeln!(report, "{}", memory(&folder, &gateway, &token)?);
     report.push_str(NOTES);
     Ok(report)
+}
+
+/// The canned answers, as fast as they can be had, and how many there were (`/status`).
+pub(crate) fn upstream(folder: &Path) -> Result<(String, Nginx), String> {
+    fs::create_dir_all(folder.join("data")).map_err(|error| error.to_string())?;
+    fs::write(folder.join("data/small.json"), answer(20)).map_err(|error| error.to_string())?;
+    fs::write(folder.join("data/page.json"), answer(30_000)).map_err(|error| error.to_string())?;
+    let port = free_port();
+    let nginx = nginx(folder, "upstream", &upstream_conf(port))?;
+    Ok((format!("http://127.0.0.1:{port}"), nginx))
 }
 
 /// Bytes of leaves and blobs, beyond those that were there before. The write-ahead log is no part of the record.
@@ -251,7 +258,7 @@ fn table(report: &mut String, title: &str, targets: &[Target], script: &Path, co
     Ok(())
 }
 
-fn wrk(url: &str, script: &Path, connections: u32) -> Result<Measured, String> {
+pub(crate) fn wrk(url: &str, script: &Path, connections: u32) -> Result<Measured, String> {
     let mut command = Command::new("wrk");
     command
         .args(["-t1", "--latency", &format!("-c{connections}"), &format!("-d{SECONDS}s"), "-s"])
@@ -272,6 +279,11 @@ fn wrk(url: &str, script: &Path, connections: u32) -> Result<Measured, String> {
         p50_ms: ms("50%"),
         p99_ms: ms("99%"),
         failed: failed.unwrap_or(0),
+        answered: text
+            .lines()
+            .find(|line| line.contains(" requests in "))
+            .and_then(|line| line.split_whitespace().next()?.parse().ok())
+            .unwrap_or(0),
     })
 }
 
@@ -389,6 +401,7 @@ http {{
   server {{
     listen 127.0.0.1:{port} backlog=4096; client_body_buffer_size 1m; client_max_body_size 64m; root data;
     error_page 405 =200 $uri;
+    location = /status {{ stub_status; }}
     location = /bigquery/v2/projects/p/queries {{ rewrite ^ /small.json last; }}
     location ~ ^/bigquery/v2/projects/p/queries/ {{ rewrite ^ /page.json last; }}
     location ~ /tables/huge/data$ {{ rewrite ^ /huge.json last; }}
@@ -398,24 +411,25 @@ http {{
     )
 }
 
-fn proxy_conf(port: u16, upstream: u16) -> String {
+fn proxy_conf(port: u16, upstream: &str) -> String {
     format!(
         "worker_processes 1; daemon off; pid proxy.pid; error_log proxy.err warn;
 events {{ worker_connections 4096; }}
 http {{
   log_format audit '$time_iso8601 $remote_addr \"$request\" $status $request_body';
   access_log proxy.access.log audit buffer=64k; keepalive_requests 100000000;
-  upstream up {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}
+  upstream up {{ server {}; keepalive 256; keepalive_requests 100000000; }}
   server {{
     listen 127.0.0.1:{port} backlog=4096; client_body_buffer_size 1m; client_max_body_size 64m;
     location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_buffers 64 64k; proxy_max_temp_file_size 0; }}
   }}
 }}
-"
+",
+        upstream.trim_start_matches("http://")
     )
 }
 
-const SMALL: &str = r#"
+pub(crate) const SMALL: &str = r#"
 local n = 0
 function request()
   n = n + 1
@@ -431,7 +445,7 @@ function request()
 end
 "#;
 
-fn script(folder: &Path, name: &str, token: &str, body: &str) -> Result<PathBuf, String> {
+pub(crate) fn script(folder: &Path, name: &str, token: &str, body: &str) -> Result<PathBuf, String> {
     let path = folder.join(name);
     let head = format!(
         "wrk.headers[\"Authorization\"] = \"Bearer {token}\"\nwrk.headers[\"Content-Type\"] = \"application/json\"\n"

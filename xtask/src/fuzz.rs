@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::{Step, cargo, root, step};
+use crate::{cargo, root, step};
 
 /// How long each target runs where nobody says.
-const SECONDS: u32 = 30;
+pub(crate) const SECONDS: u32 = 30;
 /// Targets at a time.
 const AT_ONCE: usize = 2;
 /// What libFuzzer wants to see of the code (clang's documentation of SanitizerCoverage).
@@ -21,16 +21,14 @@ const MEMORY_MB_MAX: u32 = 2048;
 /// An input that takes longer is a finding.
 const INPUT_SECS_MAX: u32 = 5;
 
-pub(crate) fn run(seconds: Option<&str>) -> Step {
-    let seconds = match seconds {
-        None => SECONDS,
-        Some(text) => text.parse().map_err(|_| format!("'{text}' is not a number of seconds"))?,
-    };
+/// Runs every target; returns what each did, a line each.
+pub(crate) fn run(seconds: u32) -> Result<String, String> {
     let folder = root().join("fuzz");
     let mut build = cargo();
     build.args(["build", "--release", "--locked", "--target", HOST]).current_dir(&folder);
     step("fuzz targets", build.env("RUSTFLAGS", COVERAGE))?;
     let targets = targets(&folder)?;
+    let mut report = String::new();
     for group in targets.chunks(AT_ONCE) {
         let running: Vec<(&String, Child)> = group
             .iter()
@@ -44,9 +42,10 @@ pub(crate) fn run(seconds: Option<&str>) -> Step {
             }
             let done = said.lines().rev().find(|line| line.starts_with("Done ")).unwrap_or_default();
             println!("fuzz {name}: {done}");
+            report.push_str(&format!("- `{name}`: {done}\n"));
         }
     }
-    Ok(())
+    Ok(report)
 }
 
 /// A target of its own name keeps coverage out of build scripts and macros.

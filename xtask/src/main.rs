@@ -3,6 +3,7 @@
 mod bench;
 mod docs;
 mod fuzz;
+mod many;
 mod soak;
 mod test;
 mod tidy;
@@ -18,7 +19,7 @@ const HELP: &str = "cargo xtask COMMAND
   docs    writes the documents that are made from the code (--check: only compares)
   bench   prints direct, nginx and hansard side by side
   fuzz    lets hostile bytes at every parser, 30 seconds each (or: fuzz SECONDS)
-  soak    the long versions of the tests; writes docs/soak.md";
+  soak    the long versions of the tests (or: soak KILLS EXCHANGES); writes docs/soak.md";
 
 /// What a step says when it fails.
 pub(crate) type Step = Result<(), String>;
@@ -31,7 +32,9 @@ fn main() -> ExitCode {
         Some("tidy") => tidy::run(),
         Some("docs") => docs::run(args.iter().any(|arg| arg == "--check")),
         Some("bench") => bench::run(),
-        Some("fuzz") => fuzz::run(args.get(1).map(String::as_str)),
+        Some("fuzz") => {
+            fuzz::run(args.get(1).and_then(|text| text.parse().ok()).unwrap_or(fuzz::SECONDS)).map(|_| ())
+        }
         Some("soak") => soak::run(),
         _ => Err(HELP.to_owned()),
     };

@@ -1,4 +1,5 @@
-//! `cargo xtask soak [KILLS]`: kills under load, again and again; whatever was answered must be in the record, whole.
+//! `cargo xtask soak [KILLS [EXCHANGES [FUZZ SECONDS]]]`: kills under load, again and again; whatever was answered must
+//! be in the record, whole. Then a million exchanges, and ten minutes of hostile bytes for every parser.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,9 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use testkit::{Scripted, ScriptedReply, World};
 
-use crate::{Step, cargo, output, root, step};
+use crate::{Step, bench, cargo, fuzz, many, output, root, step};
 
 const KILLS: u32 = 200;
+const EXCHANGES: u32 = 1_000_000;
+const FUZZ_SECS: u32 = 600;
 const CLIENTS: usize = 8;
 
 /// What was answered: the record's id, and the hash of the body.
@@ -17,14 +20,19 @@ type Answered = Arc<Mutex<BTreeMap<String, String>>>;
 
 pub(crate) fn run() -> Step {
     step("release build", cargo().args(["build", "--release", "--locked", "--package", "hansard"]))?;
-    let kills = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    let number =
+        |at: usize, usual: u32| std::env::args().nth(at).and_then(|text| text.parse().ok()).unwrap_or(usual);
+    let (kills, exchanges, fuzz_secs) = (number(2, KILLS), number(3, EXCHANGES), number(4, FUZZ_SECS));
+    bench::programs()?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-    let report = runtime.block_on(soak(kills))?;
+    let killed = runtime.block_on(soak(kills))?;
+    let many = runtime.block_on(many::run(u64::from(exchanges)))?;
+    let fuzzed = fuzz::run(fuzz_secs)?;
     let commit =
         output("git", Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root()))?;
     let date = output("date", Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
     let text = format!(
-        "# Soak\n\nMade by `cargo xtask soak` at commit {} on {}.\n\n{report}",
+        "# Soak\n\nMade by `cargo xtask soak` at commit {} on {}.\n\n## Kills\n\n{killed}\n## Many\n\n{many}\n## Hostile bytes\n\n{fuzzed}",
         commit.trim(),
         date.trim()
     );
