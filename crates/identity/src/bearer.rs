@@ -225,4 +225,51 @@ mod tests {
             Some(Stranger::Algorithm)
         );
     }
+
+    /// RFC 7515, appendix A.3: a signature is two numbers of 32 bytes, and nothing else.
+    #[test]
+    fn an_ecdsa_signature_has_one_form() {
+        const X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
+        const Y: &str = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
+        const SIGNED: &str = "eyJhbGciOiJFUzI1NiJ9.\
+            eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+        const SIGNATURE: &str =
+            "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+        let key = DecodingKey::from_ec_components(X, Y).unwrap();
+        let read = |signature: &[u8]| {
+            let token = format!("{SIGNED}.{}", URL_SAFE_NO_PAD.encode(signature));
+            verify(&token, &key, Algorithm::ES256).map(|claims| text(&claims, "iss"))
+        };
+        let good = URL_SAFE_NO_PAD.decode(SIGNATURE).unwrap();
+        assert_eq!(read(&good), Ok("joe".to_owned()));
+        let (r, s) = good.split_at(32);
+        let zero = [0u8; 32];
+        let der = [&[0x30, 0x45, 0x02, 0x20], r, &[0x02, 0x21, 0x00], s].concat();
+        // The order of P-256 (SEC 2, section 2.4.2): as good as zero.
+        let order: Vec<u8> = (0..32)
+            .map(|at| {
+                let hex = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+                u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()
+            })
+            .collect();
+        for wrong in [
+            [zero, zero].concat(),
+            [r, &zero].concat(),
+            [&zero, s].concat(),
+            [&order[..], s].concat(),
+            [r, &order].concat(),
+            [&order[..], &order].concat(),
+            [&[0], r, &[0], s].concat(),
+            [&good[..], &[0]].concat(),
+            good[..63].to_vec(),
+            [s, r].concat(),
+            der,
+            Vec::new(),
+        ] {
+            assert_eq!(read(&wrong), Err(Stranger::Signature), "{wrong:02x?}");
+        }
+        // The last character's spare bits are zero, or the text is another name of the same signature.
+        let renamed = format!("{}R", &SIGNATURE[..SIGNATURE.len() - 1]);
+        assert_eq!(verify(&format!("{SIGNED}.{renamed}"), &key, Algorithm::ES256), Err(Stranger::Signature));
+    }
 }
