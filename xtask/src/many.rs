@@ -71,10 +71,13 @@ fn ask(gateway: &Gateway, report: &mut String) -> Result<(), String> {
     let newest = gateway.hansard(&["records", "--limit", "1", "--json"]).objects();
     let id = newest.first().and_then(|record| record["id"].as_str()).unwrap_or_default().to_owned();
     let questions: [(&str, &[&str]); 5] = [
-        ("`sessions`", &["sessions"]),
-        ("`records`", &["records"]),
-        ("`records --contains 4711`", &["records", "--contains", "4711"]),
-        ("`records --principal bench@example.com`", &["records", "--principal", "bench@example.com"]),
+        ("`sessions --limit 50`", &["sessions", "--limit", "50"]),
+        ("`records --limit 50`", &["records", "--limit", "50"]),
+        ("the same, `--contains 4711`", &["records", "--limit", "50", "--contains", "4711"]),
+        (
+            "the same, `--principal bench@...`",
+            &["records", "--limit", "50", "--principal", "bench@example.com"],
+        ),
         ("`record show ID`", &["record", "show", &id]),
     ];
     for (name, args) in questions {

@@ -81,6 +81,10 @@ pub(crate) fn peek(token: &str) -> Result<Peeked, Stranger> {
 
 fn decode_part<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, Stranger> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Stranger::Opaque)?;
+    // Left alone, serde would read an array as an object whose names were left out.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(Stranger::Malformed);
+    }
     // A member that stands twice is read in one way by some, and in another by others (RFC 8725 section 2.4).
     serde_json::from_slice::<Unique>(&bytes).map_err(|_| Stranger::Malformed)?;
     serde_json::from_slice(&bytes).map_err(|_| Stranger::Malformed)
@@ -207,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_stands_twice_anywhere_is_malformed() {
+    fn a_part_is_one_object_whose_members_stand_once() {
         let token = |header: &str, claims: &str| {
             format!("{}.{}.x", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
         };
@@ -219,6 +223,9 @@ mod tests {
             r#"{"iss":"a","\u0069ss":"b"}"#,
         ] {
             assert_eq!(peek(&token(good, claims)).err(), Some(Stranger::Malformed), "{claims}");
+        }
+        for (header, claims) in [(good, r#"["a"]"#), (r#"["RS256"]"#, r#"{"iss":"a"}"#)] {
+            assert_eq!(peek(&token(header, claims)).err(), Some(Stranger::Malformed), "{header} {claims}");
         }
         assert_eq!(
             peek(&token(r#"{"alg":"RS256","crit":[]}"#, r#"{"iss":"a"}"#)).err(),
