@@ -174,7 +174,7 @@ impl<U: Upstream> Gateway<U> {
         let rulebook = self.rulebook();
         let mut who = rulebook.identity.identify(&request.head.headers).await?;
         rulebook.count_agents(&mut who);
-        let session = self.sessions.touch(&who.session_key, who.session, self.clock.now());
+        let session = self.session_of(&who);
         request.presence.within(self.sessions.ending(session));
         let id = RecordId::new(request.received);
         let mut known = Known::default();
@@ -212,7 +212,7 @@ impl<U: Upstream> Gateway<U> {
     pub(crate) async fn admit_refused(&self, request: &Request) -> Result<Refused, Stranger> {
         let rulebook = self.rulebook();
         let who = rulebook.identity.identify(&request.head.headers).await?;
-        let session = self.sessions.touch(&who.session_key, who.session, self.clock.now());
+        let session = self.session_of(&who);
         let by = By {
             actor: who.actor(),
             account: None,
@@ -334,6 +334,30 @@ impl Rulebook {
             && agents.holds(&Facts::about(&who.principal)).unwrap_or(true)
         {
             who.principal.kind = PrincipalKind::Agent;
+        }
+    }
+
+    /// The connection of that name, or else the only one that they may use.
+    pub fn connection_for(&self, who: &Identified, name: Option<&str>) -> Result<&Connection, Refusal> {
+        let connections = &self.registry.connections;
+        let Some(name) = name.or(who.connection.as_deref()) else {
+            return self.resolve(who, None, false).map(|at| &connections[at]);
+        };
+        if who.connection.as_ref().is_some_and(|bound| bound != name) {
+            return Err(Refusal::not_allowed(name));
+        }
+        let found = connections.iter().position(|connection| connection.name.as_str() == name);
+        match found {
+            Some(at) if self.allows(who, at) => Ok(&connections[at]),
+            Some(_) => Err(Refusal::not_allowed(name)),
+            None => {
+                let allowed: Vec<_> = (0..connections.len()).filter(|at| self.allows(who, *at)).collect();
+                let names: Vec<_> = allowed.iter().map(|at| connections[*at].name.as_str()).collect();
+                Err(Refusal::new(
+                    Reason::UnknownConnection,
+                    format!("Not found: there is no connection '{name}'. You may use: {}.", names.join(", ")),
+                ))
+            }
         }
     }
 

@@ -153,7 +153,7 @@ impl<U: Upstream> Gateway<U> {
     }
 
     /// Refuses a request that could not even be routed; recorded as every other refusal.
-    pub(crate) async fn refuse_request(&self, request: Request, refusal: Refusal) -> Reply {
+    pub async fn refuse_request(&self, request: Request, refusal: Refusal) -> Reply {
         let admission = match self.admit_refused(&request).await {
             Ok(admission) => admission,
             Err(stranger) => return self.turn_away(stranger, &request),

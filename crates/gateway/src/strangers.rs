@@ -148,7 +148,11 @@ impl<U: Upstream> Gateway<U> {
 
     /// The session of somebody who was identified at another door.
     pub fn session_of(&self, who: &identity::Identified) -> record::SessionId {
-        self.sessions.touch(&who.session_key, who.session, self.clock.now())
+        match who.session {
+            // A session of its own is neither over when it is idle nor taken from another.
+            Some(session) if who.own.is_some() => session,
+            carried => self.sessions.touch(&who.session_key, carried, self.clock.now()),
+        }
     }
 
     /// To be called every second.

@@ -5,7 +5,7 @@ use record::{PrincipalKind, RecordId, SessionId, Timestamp};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::{commands, demo, docs, init, login, serve};
+use crate::{commands, demo, docs, exec, init, login, serve};
 
 /// The flight recorder and gatekeeper between AI agents (and people, and tools) and Google BigQuery.
 #[derive(Parser)]
@@ -20,6 +20,7 @@ const EXAMPLES: &str = "Examples:
   hansard init --project acme-prod --credentials sa.json
   hansard serve                         runs the gateway by ./hansard.toml
   hansard login --gateway https://hansard.example.com
+  hansard exec -- claude                everything that it starts is one recorded session
   hansard key issue --principal alice@example.com --connection analytics --out key.json
   hansard records --contains orders --since 2026-11-01T00:00:00Z
   hansard query \"SELECT principal, count(*) FROM records GROUP BY 1\"";
@@ -34,6 +35,14 @@ enum Command {
     Login(LoginArgs),
     /// Signs you out; your tokens are refused from then on.
     Logout(LogoutArgs),
+    /// Runs a command so that every Google client in it reaches BigQuery through the gateway, as one session.
+    Exec(exec::ExecArgs),
+    /// Prints the same environment for a shell, and serves it.
+    Env(exec::EnvArgs),
+    #[command(hide = true)]
+    RunBelow(exec::ChildArgs),
+    #[command(hide = true)]
+    TidyUp(exec::TidyArgs),
     /// Runs everything on loopback: gateway, sign-in, sandbox warehouse, an agent; then shows the record.
     Demo(demo::DemoArgs),
     /// Virtual service-account keys: issue, list, revoke.
@@ -362,9 +371,14 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            // What `exec` itself fails at is told apart from what its command does.
+            let is_exec = std::env::args_os().nth(1).is_some_and(|word| word == "exec");
+            return ExitCode::from(if !error.use_stderr() { 0 } else if is_exec { 125 } else { 2 });
         }
     };
+    if let Command::Exec(args) = &cli.command {
+        return exec::exec(args);
+    }
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -401,6 +415,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Retention(RetentionCommand::Run { dry_run, folder }) => {
             commands::retention(dry_run, &folder)
         }
+        Command::Exec(_) => unreachable!("it has an exit code of its own"),
+        Command::Env(args) => exec::env(&args),
+        Command::RunBelow(args) => exec::run_child(&args),
+        Command::TidyUp(args) => exec::tidy(&args),
         Command::Docs(args) => docs::run(&args),
     }
 }

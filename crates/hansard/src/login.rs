@@ -96,6 +96,15 @@ pub(crate) async fn token(gateway: &str) -> Result<String, Failure> {
     Ok(renewed.access_token)
 }
 
+/// The one gateway that the user is signed in at, if it is one.
+pub(crate) fn only_gateway() -> Result<Option<String>, Failure> {
+    let all = read()?;
+    Ok(match all.len() {
+        1 => all.into_keys().next(),
+        _ => None,
+    })
+}
+
 /// The gateway that is meant: the one given, else the configuration's own address. Tokens go over TLS, but to
 /// this machine itself.
 pub(crate) fn gateway_url(given: Option<&str>, config: &std::path::Path) -> Result<String, Failure> {
@@ -103,7 +112,7 @@ pub(crate) fn gateway_url(given: Option<&str>, config: &std::path::Path) -> Resu
         Some(url) => url.to_owned(),
         None => config::load(config)
             .ok()
-            .and_then(|loaded| loaded.config.server.public_url.map(toml::Spanned::into_inner))
+            .map(|loaded| own_address(loaded.config.server))
             .ok_or_else(|| Failure::usage("name the gateway: --gateway https://hansard.example.com"))?,
     };
     let url = url.trim_end_matches('/').to_owned();
@@ -118,6 +127,13 @@ pub(crate) fn gateway_url(given: Option<&str>, config: &std::path::Path) -> Resu
             "'{url}' is not https; a token would go over the network in the clear"
         ))),
     }
+}
+
+/// Where a configuration's gateway is found: its public address, else the port that it listens on.
+fn own_address(server: config::Server) -> String {
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    let listens = format!("{scheme}://{}", server.listen.into_inner());
+    server.public_url.map_or(listens, toml::Spanned::into_inner)
 }
 
 /// The authorization code flow with a listener on this machine (RFC 8252).

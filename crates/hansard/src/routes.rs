@@ -1,7 +1,7 @@
 //! Who answers what on the one port.
 
 use console::{Access, Api, ApiRequest};
-use gateway::{Gateway, Metrics, Reply, Request, Routes, full};
+use gateway::{Gateway, Metrics, Reason, Refusal, Reply, Request, Routes, full};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use identity::{Grant, GrantError};
@@ -9,12 +9,20 @@ use policy::{Expression, Facts};
 use state::State;
 use std::sync::Arc;
 
-use crate::sign_in::{Form, SignInPages, form};
+use crate::own_sessions::OwnSessions;
+use crate::sign_in::{Form, SignInPages, form as form_of};
 use crate::wiring::Rooms;
 
 const FORM_BYTES_MAX: usize = 64 * 1024;
 const API_BYTES_MAX: usize = 1024 * 1024;
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
+const SUBJECT_TOKEN_TYPES: &[&str] = &[
+    "urn:ietf:params:oauth:token-type:jwt",
+    "urn:ietf:params:oauth:token-type:id_token",
+    ACCESS_TOKEN_TYPE,
+];
 
 /// Everything on the port.
 pub(crate) struct AllRoutes {
@@ -23,6 +31,7 @@ pub(crate) struct AllRoutes {
     api: Arc<Api>,
     metrics: Arc<Metrics>,
     pages: SignInPages,
+    own_sessions: OwnSessions,
 }
 
 impl AllRoutes {
@@ -33,16 +42,21 @@ impl AllRoutes {
     ) -> Self {
         let public_url = rooms.api.settings().public_url.clone();
         let pages = SignInPages::new(gateway.clone(), rooms.ledger.clone(), rooms.clock.clone(), public_url);
-        Self { gateway, state: rooms.state.clone(), api: rooms.api.clone(), metrics, pages }
+        let own_sessions = OwnSessions::new(gateway.clone(), rooms);
+        Self { gateway, state: rooms.state.clone(), api: rooms.api.clone(), metrics, pages, own_sessions }
     }
 
     async fn route(self: Arc<Self>, request: Request) -> Reply {
+        if let Some(refusal) = reported(&request) {
+            return self.gateway.refuse_request(request, refusal).await;
+        }
         let path = request.head.uri.path();
         match (request.head.method.as_str(), path) {
             ("GET" | "HEAD", "/healthz") => text(StatusCode::OK, "alive\n"),
             ("GET" | "HEAD", "/readyz") => self.ready().await,
             ("GET", "/metrics") => self.metrics().await,
-            ("POST", "/token") => self.token(request).await,
+            ("POST", "/token" | "/v1/token") => self.token(request).await,
+            ("POST", "/v1/introspect") => self.introspect(request).await,
             ("GET" | "POST", path) if path.starts_with("/auth/") => self.sign_in(request).await,
             (_, path) if path.starts_with("/api/v1/") => self.api(request).await,
             (_, "/batch" | "/batch/bigquery/v2") => self.gateway.clone().batch(request).await,
@@ -81,7 +95,7 @@ impl AllRoutes {
     /// Tokens: by a virtual key (RFC 7523), or by a sign-in.
     async fn token(&self, mut request: Request) -> Reply {
         let form = match read(&mut request, FORM_BYTES_MAX).await.map(String::from_utf8) {
-            Some(Ok(text)) => form(&text),
+            Some(Ok(text)) => form_of(&text),
             Some(Err(_)) => None,
             None => return oauth_error("invalid_request", "the form is too long"),
         };
@@ -90,6 +104,7 @@ impl AllRoutes {
         };
         let granted = match form.get("grant_type").map(String::as_str) {
             Some(JWT_BEARER) => self.grant_by_key(&form),
+            Some(TOKEN_EXCHANGE) => self.grant_by_token(&form).await,
             _ => self.pages.grant(&self.gateway.rulebook().identity, &form).await,
         };
         match granted {
@@ -97,6 +112,9 @@ impl AllRoutes {
                 let mut body = serde_json::json!({
                     "access_token": grant.access_token, "token_type": "Bearer", "expires_in": grant.expires_in,
                 });
+                if form.get("grant_type").is_some_and(|grant| grant == TOKEN_EXCHANGE) {
+                    body["issued_token_type"] = ACCESS_TOKEN_TYPE.into();
+                }
                 if let Some(refresh) = grant.refresh_token {
                     body["refresh_token"] = refresh.into();
                 }
@@ -121,6 +139,43 @@ impl AllRoutes {
         Ok(rulebook.identity.issue(&who, session))
     }
 
+    /// Token exchange (RFC 8693): for a session's own token, or a JWT that would be good on the data path.
+    async fn grant_by_token(&self, form: &Form) -> Result<Grant, GrantError> {
+        let kind = form.get("subject_token_type").map(String::as_str).unwrap_or_default();
+        if !SUBJECT_TOKEN_TYPES.contains(&kind) {
+            return Err(GrantError::InvalidRequest("subject_token_type"));
+        }
+        if form.get("requested_token_type").is_some_and(|wanted| wanted != ACCESS_TOKEN_TYPE) {
+            return Err(GrantError::InvalidRequest("requested_token_type"));
+        }
+        let token = form.get("subject_token").ok_or(GrantError::InvalidRequest("subject_token"))?;
+        let rulebook = self.gateway.rulebook();
+        let who = rulebook.identity.identify_token(token).await.map_err(GrantError::InvalidGrant)?;
+        let session = self.gateway.session_of(&who);
+        Ok(rulebook.identity.issue(&who, session))
+    }
+
+    /// Whose token it is (RFC 7662); gcloud asks for the name of whom it acts as.
+    async fn introspect(&self, mut request: Request) -> Reply {
+        let form = read(&mut request, FORM_BYTES_MAX).await.and_then(|body| String::from_utf8(body).ok());
+        let token = form.and_then(|text| form_of(&text)).and_then(|mut form| form.remove("token"));
+        let who = match &token {
+            Some(token) => self.gateway.rulebook().identity.identify_token(token).await,
+            None => return oauth_error("invalid_request", "the form has no usable 'token'"),
+        };
+        let body = match who {
+            Ok(who) => serde_json::json!({
+                "active": true, "username": who.actor().act_chain.first(), "exp": who.expires.secs(),
+                "sub": who.principal.id, "token_type": "Bearer",
+            }),
+            Err(stranger) => {
+                self.gateway.stranger_at_token(&stranger, &request);
+                serde_json::json!({"active": false})
+            }
+        };
+        json(StatusCode::OK, body.to_string())
+    }
+
     async fn sign_in(&self, mut request: Request) -> Reply {
         match read(&mut request, FORM_BYTES_MAX).await.map(String::from_utf8) {
             Some(Ok(body)) => self.pages.answer(&request, &body).await,
@@ -143,6 +198,15 @@ impl AllRoutes {
         };
         let path = request.head.uri.path().strip_prefix("/api/v1/").unwrap_or_default().to_owned();
         let method = request.head.method.clone();
+        if method == Method::POST && (path == "sessions" || path == "sessions/close") {
+            let Some(body) = read(&mut request, FORM_BYTES_MAX).await else {
+                return error(StatusCode::PAYLOAD_TOO_LARGE, "the request is too long");
+            };
+            return match path.as_str() {
+                "sessions" => self.own_sessions.open(&who, &request, &body).await,
+                _ => self.own_sessions.close(&who, &request, &body).await,
+            };
+        }
         let facts = Facts::about(&who.principal);
         let holds =
             |role: &Option<Expression>| role.as_ref().is_some_and(|role| role.holds(&facts).unwrap_or(false));
@@ -175,6 +239,25 @@ impl Routes for AllRoutes {
     async fn answer(self: Arc<Self>, request: Request) -> Reply {
         self.route(request).await
     }
+}
+
+/// What the process beside a command must refuse, it sends here without body, to be refused and recorded:
+/// `foreign-token SHA256` or `host NAME`.
+fn reported(request: &Request) -> Option<Refusal> {
+    let text = request.head.headers.get(sidecar::REFUSE_HEADER)?.to_str().unwrap_or_default();
+    let said: String = text.chars().take(200).collect();
+    let message = match said.split_once(' ') {
+        Some(("foreign-token", sha256)) => format!(
+            "Access Denied: the request carried a credential that is not this session's (SHA-256 {sha256}), and \
+             hansard does not pass it on. Let the client find the session's own: remove key files and tokens."
+        ),
+        Some(("host", host)) => format!(
+            "Access Denied: hansard does not let this session reach {host}. Ask the gateway's operator if a task \
+             needs it."
+        ),
+        _ => "Access Denied: refused beside the command.".to_owned(),
+    };
+    Some(Refusal::new(Reason::Denied, message))
 }
 
 const HOME: &str = "hansard: the flight recorder and gatekeeper between AI agents and BigQuery.\n\

@@ -20,5 +20,5 @@ pub use logins::{LOGIN_SECS_MAX, Logins};
 pub use oidc::{OidcConfig, OidcProvider};
 pub use principal_of::{Identified, Identity, IdentityConfig, Stranger};
 pub use sign_in::{Asked, Device, SignIns, SignedIn, Then};
-pub use tokens::{Grant, GrantError, TOKEN_PREFIX, TOKEN_SECS_MAX, TokenClaims};
+pub use tokens::{Grant, GrantError, Opening, OwnSession, TOKEN_PREFIX, TOKEN_SECS_MAX, TokenClaims};
 pub use virtual_keys::VirtualKeys;

@@ -93,6 +93,7 @@ fn signed_in(kept: Kept, id: String, expires: Timestamp) -> Identified {
         proof: kept.proof,
         key: None,
         session_key: format!("login:{id}"),
+        own: None,
         login: Some(id),
         connection: None,
         session: None,

@@ -147,6 +147,7 @@ impl OidcProvider {
         };
         Ok(Identified {
             session_key: format!("oidc:{}:{}:{token_id}", self.config.name, principal.id),
+            own: None,
             credential: credential(CredentialKind::Oidc, token_id),
             principal,
             proof: Proof::Verified,
@@ -325,6 +326,7 @@ impl OidcProvider {
         let principal = self.principal(&claims).map_err(|why| why.to_string())?;
         Ok(Identified {
             session_key: String::new(),
+            own: None,
             credential: credential(CredentialKind::Oidc, bearer::text(&claims, "jti")),
             principal,
             proof: Proof::Verified,

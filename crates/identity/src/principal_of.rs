@@ -14,7 +14,7 @@ use crate::checked::Checked;
 use crate::ended::EndedSessions;
 use crate::logins::Logins;
 use crate::oidc::OidcProvider;
-use crate::tokens::{self, TOKEN_PREFIX};
+use crate::tokens::{self, OwnSession, TOKEN_PREFIX};
 use crate::virtual_keys::VirtualKeys;
 
 /// What identity is built from.
@@ -34,7 +34,7 @@ pub struct Identity {
     pub(crate) providers: Vec<OidcProvider>,
     pub(crate) token_key: TokenKey,
     pub(crate) keys: Arc<VirtualKeys>,
-    ended: Arc<EndedSessions>,
+    pub(crate) ended: Arc<EndedSessions>,
     pub(crate) logins: Arc<Logins>,
     pub(crate) clock: Arc<dyn Clock>,
     checked: Checked,
@@ -57,6 +57,8 @@ pub struct Identified {
     pub session: Option<SessionId>,
     /// What counts as one and the same credential for sessions.
     pub session_key: String,
+    /// Present where the session is the credential's own.
+    pub own: Option<OwnSession>,
     pub expires: Timestamp,
 }
 
@@ -77,7 +79,11 @@ impl Identity {
 
     /// Who sends these headers.
     pub async fn identify(&self, headers: &HeaderMap) -> Result<Identified, Stranger> {
-        let token = bearer::token(headers)?;
+        self.identify_token(bearer::token(headers)?).await
+    }
+
+    /// Who has this token.
+    pub async fn identify_token(&self, token: &str) -> Result<Identified, Stranger> {
         let now = self.clock.now();
         let who = match self.checked.find(token, &self.keys, now) {
             Some(who) => who,

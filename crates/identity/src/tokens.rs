@@ -1,7 +1,7 @@
 //! Tokens that this gateway issues: short-lived, bound to principal, connection, session and task, and
 //! worthless anywhere else.
 
-use record::{CredentialKind, Principal, Proof, SessionId, Timestamp};
+use record::{CredentialKind, Principal, PrincipalKind, Proof, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -34,6 +34,27 @@ pub struct TokenClaims {
     pub login: Option<String>,
     /// When the provider's own session ends; the token is refused after it.
     pub provider_exp: Option<i64>,
+    /// The session is the token's own, as `hansard exec` opens one.
+    #[serde(default)]
+    pub own: Option<OwnSession>,
+}
+
+/// A session that was opened by name: it is not over when it is idle, and it may have an end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnSession {
+    /// Seconds since 1970; no token of it lives longer.
+    pub ends: Option<i64>,
+}
+
+/// What a session is opened for.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    pub connection: String,
+    /// What runs in it.
+    pub agent: String,
+    /// Empty: the credential's own.
+    pub task: String,
+    pub ends: Option<i64>,
 }
 
 /// A token granted at `/token`.
@@ -79,7 +100,7 @@ impl fmt::Display for GrantError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnsupportedGrantType => {
-                f.write_str("granted here: jwt-bearer, authorization_code, device_code and refresh_token")
+                f.write_str("granted here: jwt-bearer, token-exchange, authorization_code, device_code and refresh_token")
             }
             Self::InvalidRequest(what) => write!(f, "the form has no usable '{what}'"),
             Self::InvalidGrant(why) => why.fmt(f),
@@ -103,10 +124,59 @@ impl Identity {
         key.identify(assertion, &peeked, &self.public_url, self.clock.now()).map_err(GrantError::InvalidGrant)
     }
 
+    /// Somebody just identified, as whoever runs in the session that they open.
+    pub fn open(&self, who: &Identified, session: SessionId, opening: Opening) -> Identified {
+        let mut within = who.clone();
+        let principal = &mut within.principal;
+        if principal.kind == PrincipalKind::Person {
+            principal.on_behalf_of =
+                if principal.email.is_empty() { principal.id.clone() } else { principal.email.clone() };
+        }
+        principal.kind = PrincipalKind::Agent;
+        principal.agent = opening.agent;
+        if !opening.task.is_empty() {
+            principal.task = opening.task;
+        }
+        within.connection = Some(opening.connection);
+        within.session = Some(session);
+        within.session_key = format!("session:{session}");
+        within.own = Some(OwnSession { ends: opening.ends });
+        within
+    }
+
+    /// The same from a token of that session, which may have expired: who proves to be the same principal takes
+    /// the session up again.
+    pub fn reopen(&self, who: &Identified, token: &str) -> Result<Identified, Stranger> {
+        let ours = token.strip_prefix(TOKEN_PREFIX).ok_or(Stranger::Opaque)?;
+        let claims: TokenClaims = self.token_key.verify(ours).ok_or(Stranger::Signature)?;
+        let own = claims.own.ok_or(Stranger::MissingClaim("own"))?;
+        let is_same = claims.iss == self.public_url
+            && claims.principal.id == who.principal.id
+            && claims.principal.idp == who.principal.idp;
+        if !is_same {
+            return Err(Stranger::Audience);
+        }
+        if self.ended.contains(claims.session) {
+            return Err(Stranger::SessionEnded);
+        }
+        if own.ends.is_some_and(|ends| ends <= self.clock.now().secs()) {
+            return Err(Stranger::Expired);
+        }
+        // Groups are those of now; what runs there is what it was opened for.
+        let opening = Opening {
+            connection: claims.connection.unwrap_or_default(),
+            agent: claims.principal.agent,
+            task: claims.principal.task,
+            ends: own.ends,
+        };
+        Ok(self.open(who, claims.session, opening))
+    }
+
     /// A token for somebody just identified, in a session that its caller opened.
     pub fn issue(&self, who: &Identified, session: SessionId) -> Grant {
         let now = self.clock.now();
-        let life = TOKEN_SECS_MAX.min(self.key_secs_left(who, now));
+        let ends = who.own.as_ref().and_then(|own| own.ends).unwrap_or(i64::MAX);
+        let life = TOKEN_SECS_MAX.min(self.key_secs_left(who, now)).min(ends.saturating_sub(now.secs()));
         let is_key = who.credential.kind == CredentialKind::Key;
         let claims = TokenClaims {
             iss: self.public_url.clone(),
@@ -118,9 +188,10 @@ impl Identity {
             connection: who.connection.clone(),
             session,
             session_key: who.session_key.clone(),
-            key: is_key.then(|| who.credential.id.clone()),
+            key: who.key.clone().or_else(|| is_key.then(|| who.credential.id.clone())),
             login: who.login.clone(),
             provider_exp: (!is_key).then(|| who.expires.secs()),
+            own: who.own.clone(),
         };
         Grant {
             access_token: format!("{TOKEN_PREFIX}{}", self.token_key.sign(&claims)),
@@ -164,6 +235,7 @@ pub(crate) fn identify(identity: &Identity, token: &str) -> Result<Identified, S
         connection: claims.connection,
         session: Some(claims.session),
         session_key: claims.session_key,
+        own: claims.own,
         expires: Timestamp::from_secs(ends),
     })
 }

@@ -144,6 +144,7 @@ impl KnownKey {
                 task: self.key.task.clone(),
             },
             session_key: format!("key:{}", self.key.id),
+            own: None,
             credential,
             proof: Proof::Asserted,
             key: Some(self.key.id.clone()),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -29,6 +29,29 @@ where
     B: Body + Send + Unpin + 'static,
     B::Data: Send,
 {
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls()?)
+        .https_or_http()
+        .enable_all_versions()
+        .wrap_connector(tcp());
+    Ok(builder().build(connector))
+}
+
+/// The same for HTTP/2 alone, with prior knowledge where there is no TLS: what gRPC is spoken over.
+pub fn h2<B>() -> Result<Https<B>, OutboundError>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+{
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls()?)
+        .https_or_http()
+        .enable_http2()
+        .wrap_connector(tcp());
+    Ok(builder().http2_only(true).build(connector))
+}
+
+fn tls() -> Result<rustls::ClientConfig, OutboundError> {
     let tls =
         rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
             .with_safe_default_protocol_versions()
@@ -36,21 +59,25 @@ where
             .with_native_roots()
             .map_err(|error| OutboundError::Roots(error.to_string()))?
             .with_no_client_auth();
+    Ok(tls)
+}
+
+fn tcp() -> HttpConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_MAX));
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_all_versions()
-        .wrap_connector(tcp);
-    Ok(Client::builder(TokioExecutor::new())
+    tcp
+}
+
+fn builder() -> hyper_util::client::legacy::Builder {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder
         .pool_idle_timeout(IDLE_MAX)
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
-        .http2_adaptive_window(true)
-        .build(connector))
+        .http2_adaptive_window(true);
+    builder
 }
 
 /// A client for small questions (tokens, keys, discovery): each answer is bounded in size and time.

@@ -17,6 +17,7 @@ pub use connection::{Connection, ConnectionName, NotAConnectionName, Registry};
 pub use credential::{AdcSources, Credential, CredentialError};
 pub use impersonation::{IAM_CREDENTIALS, Impersonation, NoAccount};
 pub use secret::Secret;
+pub use service_account::key_assertion;
 pub use signing_key::SigningKey;
 pub use token::UpstreamToken;
 pub use vault::{DataKey, EVIDENCE_KEY_BYTES, TokenKey, Vault, VaultError, fingerprint, random_bytes};

@@ -61,6 +61,11 @@ impl ServiceAccount {
     }
 }
 
+/// What a key file's holder proves itself with at a gateway's own token endpoint: the assertion, good for an hour.
+pub fn key_assertion(file: &Secret, now: Timestamp) -> Result<String, CredentialError> {
+    ServiceAccount::parse(file)?.assertion("https://www.googleapis.com/auth/bigquery", now)
+}
+
 /// Serde's message may quote a value; its place never does.
 fn redact(error: &serde_json::Error) -> String {
     format!("not a service-account key (line {}, column {})", error.line(), error.column())
