@@ -14,7 +14,7 @@ import sys
 
 PROJECT = os.environ.get("BIGQUERY_PROJECT", "proj")
 DATASET = os.environ["BIGQUERY_DATASET"]
-URL = os.environ["BIGQUERY_URL"]
+URL = os.environ.get("BIGQUERY_URL", "https://bigquery.googleapis.com")
 MESSAGE_CHARS = 60
 
 

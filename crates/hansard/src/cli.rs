@@ -373,7 +373,13 @@ pub fn run() -> ExitCode {
             let _ = error.print();
             // What `exec` itself fails at is told apart from what its command does.
             let is_exec = std::env::args_os().nth(1).is_some_and(|word| word == "exec");
-            return ExitCode::from(if !error.use_stderr() { 0 } else if is_exec { 125 } else { 2 });
+            return ExitCode::from(if !error.use_stderr() {
+                0
+            } else if is_exec {
+                125
+            } else {
+                2
+            });
         }
     };
     if let Command::Exec(args) = &cli.command {

@@ -117,7 +117,9 @@ impl OwnSessions {
             true => Closing::default(),
             false => match serde_json::from_slice(body) {
                 Ok(closing) => closing,
-                Err(_) => return error(StatusCode::BAD_REQUEST, "exit_code and unrecorded_refusals are numbers"),
+                Err(_) => {
+                    return error(StatusCode::BAD_REQUEST, "exit_code and unrecorded_refusals are numbers");
+                }
             },
         };
         let (Some(session), Some(_)) = (who.session, &who.own) else {

@@ -18,11 +18,8 @@ const API_BYTES_MAX: usize = 1024 * 1024;
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
-const SUBJECT_TOKEN_TYPES: &[&str] = &[
-    "urn:ietf:params:oauth:token-type:jwt",
-    "urn:ietf:params:oauth:token-type:id_token",
-    ACCESS_TOKEN_TYPE,
-];
+const SUBJECT_TOKEN_TYPES: &[&str] =
+    &["urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token", ACCESS_TOKEN_TYPE];
 
 /// Everything on the port.
 pub(crate) struct AllRoutes {

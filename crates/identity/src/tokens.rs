@@ -99,9 +99,9 @@ impl GrantError {
 impl fmt::Display for GrantError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnsupportedGrantType => {
-                f.write_str("granted here: jwt-bearer, token-exchange, authorization_code, device_code and refresh_token")
-            }
+            Self::UnsupportedGrantType => f.write_str(
+                "granted here: jwt-bearer, token-exchange, authorization_code, device_code and refresh_token",
+            ),
             Self::InvalidRequest(what) => write!(f, "the form has no usable '{what}'"),
             Self::InvalidGrant(why) => why.fmt(f),
             Self::NotGood => f.write_str("it is not good, or not any more; sign in again"),

@@ -51,7 +51,13 @@ pub(crate) fn answer<B>(request: &Request<B>, account: &Account, handed: &Handed
     flavor(match path {
         "/" => text(StatusCode::OK, "computeMetadata/\n"),
         SUBJECT_PATH => subject(handed, now),
-        _ => document(path.trim_start_matches("/computeMetadata").trim_matches('/'), query, account, handed, now),
+        _ => document(
+            path.trim_start_matches("/computeMetadata").trim_matches('/'),
+            query,
+            account,
+            handed,
+            now,
+        ),
     })
 }
 
@@ -75,14 +81,17 @@ fn document(path: &str, query: &str, account: &Account, handed: &Handed, now: i6
         (_, Some("identity")) => text(StatusCode::NOT_FOUND, "this session has no Google identity token\n"),
         (_, Some("")) if recursive => json_answer(StatusCode::OK, &service_account(email)),
         (_, Some("")) => text(StatusCode::OK, "aliases\nemail\nidentity\nscopes\ntoken\n"),
-        ("instance/service-accounts", _) if recursive => {
-            json_answer(StatusCode::OK, &json!({"default": service_account(email), email: service_account(email)}))
-        }
+        ("instance/service-accounts", _) if recursive => json_answer(
+            StatusCode::OK,
+            &json!({"default": service_account(email), email: service_account(email)}),
+        ),
         ("instance/service-accounts", _) => text(StatusCode::OK, format!("default/\n{email}/\n")),
         ("project/project-id", _) => text(StatusCode::OK, project.clone()),
         ("project/numeric-project-id", _) => text(StatusCode::OK, "1"),
         ("project", _) => text(StatusCode::OK, "numeric-project-id\nproject-id\n"),
-        ("universe/universe-domain" | "universe/universe_domain", _) => text(StatusCode::OK, "googleapis.com"),
+        ("universe/universe-domain" | "universe/universe_domain", _) => {
+            text(StatusCode::OK, "googleapis.com")
+        }
         ("instance/zone", _) => text(StatusCode::OK, "projects/1/zones/us-central1-a"),
         ("instance/id", _) => text(StatusCode::OK, "1"),
         ("instance", _) => text(StatusCode::OK, "id\nservice-accounts/\nzone\n"),
@@ -98,7 +107,10 @@ fn service_account(email: &str) -> serde_json::Value {
 fn token(handed: &Handed, now: i64) -> Answer {
     let (token, expires_at) = handed.current();
     if expires_at <= now {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "the session's token could not be renewed; see hansard's output\n");
+        return text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the session's token could not be renewed; see hansard's output\n",
+        );
     }
     json_answer(
         StatusCode::OK,

@@ -79,7 +79,7 @@ impl Sidecar {
             .map_err(|error| error.to_string())?
             .with_no_client_auth()
             .with_cert_resolver(config.authority);
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        tls.alpn_protocols = ["h2", "http/1.1", "http/1.0"].map(|name| name.as_bytes().to_vec()).to_vec();
         let forwarder =
             Forwarder::new(&config.gateway, config.handed.clone()).map_err(|error| error.to_string())?;
         Ok(Arc::new(Self {
@@ -207,13 +207,18 @@ impl Sidecar {
             matches!(asked.as_deref(), Some("metadata.google.internal" | "169.254.169.254" | "metadata"));
         let is_here = is_metadata_name || asked.as_deref().is_none_or(is_loopback);
         if !is_here || request.headers().contains_key(header::ORIGIN) {
-            return text(StatusCode::FORBIDDEN, "this port serves the programs of one session on this machine\n");
+            return text(
+                StatusCode::FORBIDDEN,
+                "this port serves the programs of one session on this machine\n",
+            );
         }
         let now = self.clock.now().secs();
         if metadata::is_asked(&request) {
             return metadata::answer(&request, &self.account, &self.handed, now);
         }
-        if is_metadata_name || request.uri().authority().is_some() && request.version() < http::Version::HTTP_2 {
+        if is_metadata_name
+            || request.uri().authority().is_some() && request.version() < http::Version::HTTP_2
+        {
             return text(StatusCode::FORBIDDEN, "this proxy passes HTTPS on (CONNECT), and no plain HTTP\n");
         }
         if metadata::is_exchange(&request) {
@@ -241,9 +246,10 @@ impl Sidecar {
             Host::Other => {
                 return match tunnel::dial(&name, port, self.proxy.as_ref()).await {
                     Ok(server) => upgraded(request, |client| tunnel::pass(client, server)),
-                    Err(error) => {
-                        google_error(StatusCode::BAD_GATEWAY, &format!("{name}:{port} can't be reached: {error}"))
-                    }
+                    Err(error) => google_error(
+                        StatusCode::BAD_GATEWAY,
+                        &format!("{name}:{port} can't be reached: {error}"),
+                    ),
                 };
             }
             _ if port != 443 => {

@@ -2,8 +2,9 @@
 # The bq command line, doing what its users do; see ../README.md for the environment.
 set -uo pipefail
 
-: "${BIGQUERY_URL:?}" "${BIGQUERY_DATASET:?}"
-export BIGQUERY_URL BIGQUERY_DATASET BIGQUERY_PROJECT="${BIGQUERY_PROJECT:-proj}"
+# Without an address, as under `hansard exec`, bq finds everything by itself.
+: "${BIGQUERY_DATASET:?}"
+export BIGQUERY_DATASET BIGQUERY_PROJECT="${BIGQUERY_PROJECT:-proj}"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -11,8 +12,11 @@ d=$BIGQUERY_DATASET
 
 main() {
   command -v bq >/dev/null || { echo 'bq is not installed' >&2; exit 77; }
-  private_configuration
-  authorize
+  if [[ -n ${BIGQUERY_URL:-} ]]; then
+    private_configuration
+    authorize
+    flags+=(--api "$BIGQUERY_URL")
+  fi
   discovery
   step mk_dataset 'bool(text)' mk --dataset --location=US "$d"
   queries
@@ -64,7 +68,7 @@ print(json.dumps(document))
 PYTHON
 }
 
-flags=(--api "$BIGQUERY_URL" --project_id "$BIGQUERY_PROJECT" --headless --quiet --format=json)
+flags=(--project_id "$BIGQUERY_PROJECT" --headless --quiet --format=json)
 
 # step NAME EXPRESSION BQ_ARGUMENTS...
 step() {

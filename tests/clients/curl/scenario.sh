@@ -2,7 +2,8 @@
 # The BigQuery REST API by hand, with curl; see ../README.md for the environment.
 set -uo pipefail
 
-: "${BIGQUERY_URL:?}" "${BIGQUERY_DATASET:?}"
+# Without an address, as under `hansard exec`: BigQuery's own, and no credential.
+: "${BIGQUERY_URL:=https://bigquery.googleapis.com}" "${BIGQUERY_DATASET:?}"
 export BIGQUERY_URL BIGQUERY_DATASET BIGQUERY_PROJECT="${BIGQUERY_PROJECT:-proj}"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=$(mktemp -d)

@@ -11,7 +11,8 @@ const PROJECT = process.env.BIGQUERY_PROJECT ?? 'proj';
 const DATASET = process.env.BIGQUERY_DATASET;
 const MESSAGE_CHARS = 60;
 
-const bigquery = new BigQuery({projectId: PROJECT, apiEndpoint: URL, authClient: authClient()});
+// Without an address, as under `hansard exec`: the client finds everything by itself.
+const bigquery = URL ? new BigQuery({projectId: PROJECT, apiEndpoint: URL, authClient: authClient()}) : new BigQuery();
 const dataset = bigquery.dataset(DATASET);
 const files = mkdtempSync(join(tmpdir(), 'scenario-'));
 

@@ -18,7 +18,8 @@ from google.oauth2 import service_account
 os.environ.setdefault("HTTPS_PROXY", "http://127.0.0.1:9")
 os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
 
-URL = os.environ["BIGQUERY_URL"]
+# Absent under `hansard exec`: the client finds everything by itself.
+URL = os.environ.get("BIGQUERY_URL")
 PROJECT = os.environ.get("BIGQUERY_PROJECT", "proj")
 DATASET = os.environ["BIGQUERY_DATASET"]
 SCOPES = ["https://www.googleapis.com/auth/bigquery"]
@@ -26,6 +27,8 @@ MESSAGE_CHARS = 60
 
 
 def credentials():
+    if URL is None:
+        return None
     if key_file := os.environ.get("BIGQUERY_KEY_FILE"):
         return service_account.Credentials.from_service_account_file(key_file, scopes=SCOPES)
     if token := os.environ.get("BIGQUERY_TOKEN"):
@@ -34,6 +37,8 @@ def credentials():
 
 
 def client():
+    if URL is None:
+        return bigquery.Client()
     return bigquery.Client(
         project=PROJECT,
         credentials=credentials(),

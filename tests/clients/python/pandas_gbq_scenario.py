@@ -9,7 +9,8 @@ import pandas_gbq
 from common import DATASET, PROJECT, URL, client, credentials, step
 
 # A client given as bigquery_client is not enough: pandas-gbq makes another one from its credentials, which forgets the endpoint.
-os.environ["BIGQUERY_EMULATOR_HOST"] = URL
+if URL:
+    os.environ["BIGQUERY_EMULATOR_HOST"] = URL
 bq = client()
 CREDENTIALS = credentials()
 FRAME = pd.DataFrame({"id": [1, 2, 3], "name": ["Ada", "Bo", None], "score": [1.5, 2.5, 3.5]})

@@ -22,7 +22,8 @@ pub(super) fn find(program: &OsStr) -> Result<PathBuf, Failure> {
     let name = program.to_string_lossy().into_owned();
     let not_found =
         || Failure { code: 127, message: format!("'{name}' was not found; is it installed, and in PATH?") };
-    let candidates: Vec<PathBuf> = match Path::new(program).components().count() > 1 || name.starts_with('.') {
+    let candidates: Vec<PathBuf> = match Path::new(program).components().count() > 1 || name.starts_with('.')
+    {
         true => vec![PathBuf::from(program)],
         false => {
             let path = std::env::var_os("PATH").unwrap_or_default();
@@ -74,7 +75,9 @@ fn reap(child: Pid) -> mpsc::UnboundedReceiver<u8> {
         loop {
             match rustix::process::wait(WaitOptions::empty()) {
                 Ok(Some((pid, status))) if pid == child => {
-                    let code = status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0));
+                    let code = status
+                        .exit_status()
+                        .unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0));
                     let _ = send.send(code as u8);
                 }
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -159,12 +162,17 @@ pub(crate) fn run_child(args: &ChildArgs) -> Result<(), Failure> {
         .map_err(|error| Failure { code: super::FAILED, message: error.to_string() })?;
     // It may have ended before we asked to be told.
     if getppid().map(|parent| parent.as_raw_nonzero().get()) != Some(args.parent) {
-        return Err(Failure { code: super::FAILED, message: "hansard ended before the command began".to_owned() });
+        return Err(Failure {
+            code: super::FAILED,
+            message: "hansard ended before the command began".to_owned(),
+        });
     }
     let error = Command::new(&args.command[0]).args(&args.command[1..]).exec();
     let name = args.command[0].to_string_lossy();
     Err(match error.kind() {
-        std::io::ErrorKind::NotFound => Failure { code: 127, message: format!("'{name}' was not found: {error}") },
+        std::io::ErrorKind::NotFound => {
+            Failure { code: 127, message: format!("'{name}' was not found: {error}") }
+        }
         _ => Failure { code: 126, message: format!("'{name}' can't be run: {error}") },
     })
 }

@@ -117,7 +117,11 @@ impl Environment {
         }
         let mut text = String::new();
         for name in &self.unset {
-            text.push_str(&if shell == "fish" { format!("set -e {name};\n") } else { format!("unset {name};\n") });
+            text.push_str(&if shell == "fish" {
+                format!("set -e {name};\n")
+            } else {
+                format!("unset {name};\n")
+            });
         }
         for (name, value) in &self.set {
             let quoted = value.replace('\'', if shell == "fish" { "\\'" } else { "'\\''" });

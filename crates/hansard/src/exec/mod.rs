@@ -106,8 +106,7 @@ fn run(args: &ExecArgs) -> Result<u8, Failure> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let command: Vec<_> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let running =
-            start(&args.session, &name, &command.join(" "), listen, Admits::Descendants).await?;
+        let running = start(&args.session, &name, &command.join(" "), listen, Admits::Descendants).await?;
         let ended = child::run(&args.command, &running.environment).await;
         let exit_code = ended.as_ref().ok().copied();
         let session = running.stop(exit_code).await;
@@ -135,7 +134,8 @@ async fn start(
     let gateway = gateway(args)?;
     let who = Who::new(args, &gateway);
     let listener = TcpListener::bind(listen).await;
-    let listener = listener.map_err(|error| Failure::other_side(format!("can't listen on {listen}: {error}")))?;
+    let listener =
+        listener.map_err(|error| Failure::other_side(format!("can't listen on {listen}: {error}")))?;
     let address = listener.local_addr().map_err(|error| Failure::other_side(error.to_string()))?;
     let authority = Authority::of_user(&config_folder()?, clock.clone())
         .map_err(|error| Failure::other_side(format!("can't make the private CA: {error}")))?;

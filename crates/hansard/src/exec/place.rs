@@ -33,7 +33,8 @@ impl Place {
             |error: std::io::Error| Failure::other_side(format!("can't make {}: {error}", path.display()));
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
         let mut options = OpenOptions::new();
-        let lock = options.write(true).create_new(true).mode(0o600).open(path.join("lock")).map_err(failed)?;
+        let lock =
+            options.write(true).create_new(true).mode(0o600).open(path.join("lock")).map_err(failed)?;
         lock.lock().map_err(failed)?;
         let janitor = janitor(&path).map_err(failed)?;
         Ok(Self { path, _lock: lock, _janitor: janitor })

@@ -120,7 +120,9 @@ impl Session {
             ));
         }
         if refusals > 0 {
-            said.push(format!("{refusals} requests were refused here while the gateway was away, unrecorded"));
+            said.push(format!(
+                "{refusals} requests were refused here while the gateway was away, unrecorded"
+            ));
         }
         (!said.is_empty()).then(|| said.join("; "))
     }

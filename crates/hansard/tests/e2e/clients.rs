@@ -23,6 +23,23 @@ struct Client {
 /// through it.
 const NO_SUCH_JOB: &[(&str, &str)] = &[("error_missing_job", "hansard's own words")];
 
+const OVERRIDE: &str = "the emulator does not know X-HTTP-Method-Override; the gateway resolves it";
+const CURL_DIFFERS: &[(&str, &str)] = &[
+    ("method_override_get", OVERRIDE),
+    ("method_override_patch", OVERRIDE),
+    ("gzip_request_body", "the emulator does not read packed requests; the gateway unpacks them"),
+    ("query_gzip_request", "the emulator does not read packed requests; the gateway unpacks them"),
+    ("upload_resumable_start", "the upstream's own upload id (x-guploader-uploadid) stays at the gateway"),
+    ("unknown_method", "the gateway refuses what is no method, in its own words"),
+    ("unknown_path", "the gateway refuses what is no method, in its own words"),
+    ("error_missing_job", "hansard's own words"),
+    ("mcp", "the gateway refuses what is no method, in its own words"),
+];
+const BQ_DIFFERS: &[(&str, &str)] = &[
+    ("error_missing_job", "hansard's own words"),
+    ("discovery", "the emulator serves no discovery document; the gateway does"),
+];
+
 #[test]
 fn python() {
     check(Client {
@@ -42,6 +59,71 @@ fn python_by_key() {
         by_key: true,
         differs: NO_SUCH_JOB,
         steps: 90,
+    });
+}
+
+#[test]
+fn python_under_exec() {
+    check_exec(Client {
+        name: "python_exec",
+        program: || script("clients/bin/python", "python/scenario.py"),
+        by_key: true,
+        differs: NO_SUCH_JOB,
+        steps: 90,
+    });
+}
+
+#[test]
+fn sqlalchemy_under_exec() {
+    check_exec(Client {
+        name: "sqlalchemy_exec",
+        program: || script("clients/bin/python", "python/sqlalchemy_scenario.py"),
+        by_key: true,
+        differs: NO_SUCH_JOB,
+        steps: 20,
+    });
+}
+
+#[test]
+fn pandas_gbq_under_exec() {
+    check_exec(Client {
+        name: "pandas_gbq_exec",
+        program: || script("clients/bin/python", "python/pandas_gbq_scenario.py"),
+        by_key: true,
+        differs: NO_SUCH_JOB,
+        steps: 15,
+    });
+}
+
+#[test]
+fn node_under_exec() {
+    let program = node_program;
+    check_exec(Client { name: "node_exec", program, by_key: true, differs: NO_SUCH_JOB, steps: 50 });
+}
+
+#[test]
+fn curl_under_exec() {
+    check_exec(Client {
+        name: "curl_exec",
+        program: || scenario("bash", "curl/scenario.sh"),
+        by_key: true,
+        differs: CURL_DIFFERS,
+        steps: 50,
+    });
+}
+
+#[test]
+fn bq_under_exec() {
+    if !Path::new("/usr/bin/bq").exists() {
+        println!("SKIPPED: bq is not installed on this machine");
+        return;
+    }
+    check_exec(Client {
+        name: "bq_exec",
+        program: || scenario("bash", "bq/scenario.sh"),
+        by_key: true,
+        differs: BQ_DIFFERS,
+        steps: 25,
     });
 }
 
@@ -74,25 +156,11 @@ fn node() {
 
 #[test]
 fn curl() {
-    const OVERRIDE: &str = "the emulator does not know X-HTTP-Method-Override; the gateway resolves it";
     check(Client {
         name: "curl",
         program: || scenario("bash", "curl/scenario.sh"),
         by_key: false,
-        differs: &[
-            ("method_override_get", OVERRIDE),
-            ("method_override_patch", OVERRIDE),
-            ("gzip_request_body", "the emulator does not read packed requests; the gateway unpacks them"),
-            ("query_gzip_request", "the emulator does not read packed requests; the gateway unpacks them"),
-            (
-                "upload_resumable_start",
-                "the upstream's own upload id (x-guploader-uploadid) stays at the gateway",
-            ),
-            ("unknown_method", "the gateway refuses what is no method, in its own words"),
-            ("unknown_path", "the gateway refuses what is no method, in its own words"),
-            ("error_missing_job", "hansard's own words"),
-            ("mcp", "the gateway refuses what is no method, in its own words"),
-        ],
+        differs: CURL_DIFFERS,
         steps: 50,
     });
 }
@@ -107,10 +175,7 @@ fn bq() {
         name: "bq",
         program: || scenario("bash", "bq/scenario.sh"),
         by_key: false,
-        differs: &[
-            ("error_missing_job", "hansard's own words"),
-            ("discovery", "the emulator serves no discovery document; the gateway does"),
-        ],
+        differs: BQ_DIFFERS,
         steps: 25,
     });
 }
@@ -187,6 +252,78 @@ fn check(client: Client) {
         assert_eq!(gateway.stop(), 0);
         drop(emulator);
     });
+}
+
+/// The same scenario as a command of `hansard exec`: the client is told nothing, and finds everything.
+fn check_exec(client: Client) {
+    block_on(async {
+        let log = std::env::temp_dir().join(format!(
+            "hansard-emulator-exec-{}-{}.log",
+            client.name,
+            std::process::id()
+        ));
+        let emulator = Emulator::start(&log);
+        let mut program = (client.program)();
+        program.env("BIGQUERY_URL", &emulator.url).env("BIGQUERY_DATASET", format!("{}_a", client.name));
+        let direct = steps(&client, &mut program);
+
+        let upstream = Tap::start(&emulator.url).await;
+        let world = World::new(HANSARD, &upstream.url, "").await;
+        let gateway = world.gateway();
+        let downstream = Tap::start(&gateway.url).await;
+        let key = world.folder.join("key.json");
+        let issue =
+            ["key", "issue", "--principal", "agent@example.com", "--connection", "main", "--group", "data"];
+        let issued = gateway.hansard(&[&issue[..], &["--out", key.to_str().unwrap()]].concat());
+        assert_eq!(issued.code, 0, "{}", issued.stderr);
+
+        let mut program = (client.program)();
+        let mut command = Command::new(HANSARD);
+        command.args([
+            "exec",
+            "--task",
+            "T-1",
+            "--gateway",
+            &downstream.url,
+            "--key",
+            key.to_str().unwrap(),
+            "--",
+        ]);
+        command.arg(program.get_program()).args(program.get_args());
+        program.env_remove("BIGQUERY_URL");
+        command.env("BIGQUERY_DATASET", format!("{}_b", client.name));
+        command.env("HOME", &world.folder).env_remove("XDG_CONFIG_HOME").env_remove("XDG_RUNTIME_DIR");
+        let through = steps(&client, &mut command);
+        compare(&client, &direct, &through);
+        gateway.until_jobs_are_recorded().await;
+        one_session_has_it_all(&gateway);
+        let own = |seen: &Seen| seen.uri.path().starts_with("/api/v1/");
+        let downstream: Vec<Seen> = downstream.seen().into_iter().filter(|seen| !own(seen)).collect();
+        three_logs_agree(&client, &gateway, &downstream, &upstream.seen());
+        assert_eq!(gateway.stop(), 0);
+        drop(emulator);
+    });
+}
+
+/// Every exchange that a client caused is of the one session that `exec` opened.
+fn one_session_has_it_all(gateway: &Gateway) {
+    let records = gateway.records(&[]);
+    let opened: Vec<_> =
+        records.iter().filter(|record| record["event"]["action"] == "session.open").collect();
+    assert_eq!(opened.len(), 1, "{opened:#?}");
+    let session = &opened[0]["session"];
+    assert_eq!(opened[0]["actor"]["kind"], "agent");
+    let exchanges =
+        records.iter().filter(|record| record["kind"] == "exchange" && record["actor"]["kind"] != "gateway");
+    let mut count = 0;
+    for exchange in exchanges {
+        assert_eq!(&exchange["session"], session, "{exchange:#}");
+        assert_eq!(exchange["task"]["id"], "T-1");
+        count += 1;
+    }
+    assert!(count > 10, "the session has little: {count}");
+    let closed = records.iter().filter(|record| record["event"]["action"] == "session.close").count();
+    assert_eq!(closed, 1);
 }
 
 fn discovery_document() -> std::path::PathBuf {
