@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use flate2::write::GzDecoder;
-use gateway::{Answer, AnswerBody, Chunk, Learnt, NextChunk, Presence, UpstreamFault};
+use gateway::{Answer, AnswerBody, Chunk, Learnt, Manner, NextChunk, Presence, Speaks, UpstreamFault};
 use http::StatusCode;
 use http::response::Parts;
 use http_body_util::BodyExt;
@@ -48,7 +48,7 @@ pub(crate) fn reading(
         keeps_schema: reading.keeps_schema,
         project: reading.project,
     };
-    Answer { head, body: Box::new(body), presence, repeatable }
+    Answer { head, body: Box::new(body), presence, manner: Manner { speaks: Speaks::Json, repeatable } }
 }
 
 /// An answer of our own.
@@ -64,7 +64,7 @@ pub(crate) fn whole(head: Parts, body: Bytes, presence: Presence, shape: Shape, 
         keeps_schema: false,
         project: String::new(),
     };
-    Answer { head, body: Box::new(body), presence, repeatable }
+    Answer { head, body: Box::new(body), presence, manner: Manner { speaks: Speaks::Json, repeatable } }
 }
 
 /// No answer: the client left while BigQuery was asked.
@@ -76,7 +76,7 @@ pub(crate) fn left(presence: Presence, repeatable: bool) -> Answer {
     answer
 }
 
-struct Left;
+pub(crate) struct Left;
 
 impl AnswerBody for Left {
     fn next(&mut self) -> NextChunk<'_> {

@@ -1,7 +1,7 @@
 //! Sends a cleared request upstream, with the connection's token in the place of the client's.
 
 use bytes::Bytes;
-use gateway::{Answer, Cleared, ClientAddress, Forwardable, RequestBody};
+use gateway::{Answer, ClientAddress, Forwardable, RequestBody};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use ledger::UploadRecorder;
@@ -54,8 +54,7 @@ const WITHHELD_HEADERS: &[&str] = &[
 const UPLOAD_PARTS_MAX: usize = 4;
 
 /// Forwards it. Whatever fails is an answer too, with its record.
-pub(crate) async fn forward(bigquery: &BigQuery, cleared: Cleared<Plan>) -> Answer {
-    let mut parts = cleared.into_parts();
+pub(crate) async fn forward(bigquery: &BigQuery, mut parts: Forwardable<Plan>) -> Answer {
     if parts.plan.kind == RouteKind::Discovery {
         return discovery::answer(bigquery, parts).await;
     }

@@ -115,6 +115,7 @@ fn of_query(answer: QueryAnswer, rows: Option<u64>, keeps_schema: bool, project:
     let failed = failed.or(answer.errors.first().filter(|_| answer.schema.is_none()));
     let location = if answer.location.is_empty() { answer.job_reference.location } else { answer.location };
     Learnt {
+        trailers: None,
         statement: Statement {
             certain: !answer.statement_type.is_empty(),
             kind: answer.statement_type,

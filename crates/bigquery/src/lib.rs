@@ -1,4 +1,4 @@
-//! Speaks BigQuery's REST v2 both ways: route, understand, forward, learn from the answer, refuse in its shape.
+//! Speaks BigQuery's REST v2 and its Storage API both ways: route, understand, forward, learn from the answer, refuse in its shape.
 //!
 //! The only room that knows a BigQuery field. Knows nothing of identity, rules or the journal.
 
@@ -13,6 +13,7 @@ mod learn;
 mod refuse;
 mod uploads;
 mod discovery;
+mod storage;
 mod json;
 pub mod rows;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -25,14 +26,13 @@ pub use refuse::{error_body, token_error};
 use bytes::Bytes;
 use gateway::{
     Action, Answer, Cleared, Inspect, JobRef, JobsSeen, Marks, Need, Question, Refusal, Reply, Request,
-    Upstream,
+    Speaks, Upstream,
 };
 use http::{Method as Verb, Uri};
 use hyper::body::Incoming;
 use outbound::{Https, OutboundError};
 use record::{Clock, RecordId};
 use state::{Owners, State};
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -41,6 +41,8 @@ use crate::route::percent_encode;
 /// BigQuery's REST API as an upstream.
 pub struct BigQuery {
     client: Https<gateway::RequestBody>,
+    grpc: Https<gateway::RequestBody>,
+    schemas: Arc<storage::Schemas>,
     state: Arc<State>,
     owners: Arc<Owners>,
     clock: Arc<dyn Clock>,
@@ -58,41 +60,66 @@ impl BigQuery {
         discovery: Option<PathBuf>,
     ) -> Result<Self, OutboundError> {
         let discovery = discovery::Discovery::new(discovery);
-        Ok(Self { client: outbound::https()?, state, owners, clock, public_url, discovery })
+        let schemas = Arc::default();
+        let (client, grpc) = (outbound::https()?, outbound::h2()?);
+        Ok(Self { client, grpc, schemas, state, owners, clock, public_url, discovery })
     }
 }
 
+/// A request that found its method.
+pub enum Route {
+    Rest(route::Route),
+    Storage(storage::Route),
+}
+
+/// How to forward a request that was understood.
+pub enum Plan {
+    Rest(understand::Plan),
+    Storage(storage::Plan),
+}
+
 impl Upstream for BigQuery {
-    type Route = route::Route;
-    type Plan = understand::Plan;
+    type Route = Route;
+    type Plan = Plan;
 
-    fn route(&self, request: &Request) -> Result<route::Route, Refusal> {
-        route::route(&request.head)
+    fn route(&self, request: &Request) -> Result<Route, Refusal> {
+        match storage::is_storage(&request.head) {
+            true => storage::route(&request.head).map(Route::Storage),
+            false => route::route(&request.head).map(Route::Rest),
+        }
     }
 
-    fn project<'a>(&self, route: &'a route::Route) -> Option<&'a str> {
-        route.project()
+    fn project(&self, route: &Route, read: &[u8]) -> Option<String> {
+        match route {
+            Route::Rest(route) => route.project().map(str::to_owned),
+            Route::Storage(route) => storage::project(route, read),
+        }
     }
 
-    fn serves_any(&self, route: &route::Route) -> bool {
-        route.kind == route::RouteKind::Discovery
+    fn serves_any(&self, route: &Route) -> bool {
+        matches!(route, Route::Rest(route) if route.kind == route::RouteKind::Discovery)
     }
 
-    fn inspect(&self, route: &route::Route, read: &[u8]) -> Inspect {
-        understand::inspect(route, read)
+    fn inspect(&self, route: &Route, read: &[u8]) -> Inspect {
+        match route {
+            Route::Rest(route) => understand::inspect(route, read),
+            Route::Storage(route) => storage::inspect(route, read),
+        }
     }
 
-    fn understand(
-        &self,
-        route: route::Route,
-        request: &Request,
-        marks: &Marks,
-    ) -> Result<Action<understand::Plan>, Refusal> {
-        understand::understand(route, request, marks)
+    fn understand(&self, route: Route, request: &Request, marks: &Marks) -> Result<Action<Plan>, Refusal> {
+        Ok(match route {
+            Route::Rest(route) => understand::understand(route, request, marks)?.map_plan(Plan::Rest),
+            Route::Storage(route) => storage::understand(route, request)?.map_plan(Plan::Storage),
+        })
     }
 
-    fn forward(&self, cleared: Cleared<understand::Plan>) -> impl Future<Output = Answer> + Send {
-        forward::forward(self, cleared)
+    async fn forward(&self, cleared: Cleared<Plan>) -> Answer {
+        let (plan, parts) = cleared.into_parts().replace_plan(());
+        match plan {
+            Plan::Rest(plan) => forward::forward(self, parts.replace_plan(plan).1).await,
+            Plan::Storage(plan) => storage::forward(self, parts.replace_plan(plan).1).await,
+        }
     }
 
     fn ask_job(&self, job: &JobRef) -> Question {
@@ -138,8 +165,11 @@ impl Upstream for BigQuery {
         learn::jobs(body)
     }
 
-    fn refuse(&self, refusal: &Refusal, record: Option<RecordId>) -> Reply {
-        refuse::refuse(refusal, record)
+    fn refuse(&self, speaks: Speaks, refusal: &Refusal, record: Option<RecordId>) -> Reply {
+        match speaks {
+            Speaks::Json => refuse::refuse(refusal, record),
+            Speaks::Grpc => storage::refuse(refusal, record),
+        }
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn session(id: &str) -> Owned {
 }
 
 /// An anonymous result. Its dataset's name is random and its own, so the project adds nothing.
-fn anonymous(dataset: &str, table: &str) -> Option<Owned> {
+pub(crate) fn anonymous(dataset: &str, table: &str) -> Option<Owned> {
     let table = table.split(['$', '@']).next().unwrap_or_default();
     dataset
         .starts_with(HIDDEN_DATASET)

@@ -623,7 +623,7 @@ const RECORDED_HEADERS: &[&str] = &[
     "x-upload-content-type",
 ];
 
-fn recorded_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
+pub(crate) fn recorded_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
     let said = RECORDED_HEADERS.iter().filter_map(|name| {
         let value = headers.get(*name)?.to_str().ok()?;
         Some(((*name).to_owned(), value.chars().take(512).collect()))

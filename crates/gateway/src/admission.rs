@@ -122,6 +122,28 @@ impl<P> Forwardable<P> {
     }
 }
 
+impl<P> Forwardable<P> {
+    /// The same with another plan, and the plan that it had.
+    pub fn replace_plan<Q>(self, plan: Q) -> (P, Forwardable<Q>) {
+        let parts = Forwardable {
+            plan,
+            head: self.head,
+            body: self.body,
+            client: self.client,
+            presence: self.presence,
+            record: self.record,
+            session: self.session,
+            principal: self.principal,
+            reads_all: self.reads_all,
+            account: self.account,
+            upload: self.upload,
+            registry: self.registry,
+            connection: self.connection,
+        };
+        (self.plan, parts)
+    }
+}
+
 impl<P> Cleared<P> {
     /// Takes it apart.
     pub fn into_parts(self) -> Forwardable<P> {
@@ -236,7 +258,7 @@ impl<U: Upstream> Gateway<U> {
         let session = self.ledger.node_session();
         let id = RecordId::new(request.received);
         let route = self.upstream.route(request).ok()?;
-        let project = self.upstream.project(&route).unwrap_or_default().to_owned();
+        let project = self.upstream.project(&route, request.body.read()).unwrap_or_default();
         let marks = Marks { record: id, session, label_jobs: false, principal: OWN_PRINCIPAL.to_owned() };
         let action = self.upstream.understand(route, request, &marks).ok()?;
         let method = action.method.clone();
@@ -274,9 +296,11 @@ impl<U: Upstream> Gateway<U> {
         mut marks: Marks,
     ) -> Result<(), Refusal> {
         let route = self.upstream.route(request)?;
-        known.project = self.upstream.project(&route).unwrap_or_default().to_owned();
-        let connection =
-            rulebook.resolve(who, self.upstream.project(&route), self.upstream.serves_any(&route));
+        // What is refused is read and understood too: the record says what was tried.
+        let inspected = request.body.inspect(|read| self.upstream.inspect(&route, read)).await;
+        let project = self.upstream.project(&route, request.body.read());
+        known.project = project.clone().unwrap_or_default();
+        let connection = rulebook.resolve(who, project.as_deref(), self.upstream.serves_any(&route));
         known.connection = connection.as_ref().ok().copied();
         let registered = known.connection.map(|at| &rulebook.registry.connections[at]);
         let mut asker = rulebook.asker(who, registered);
@@ -285,8 +309,7 @@ impl<U: Upstream> Gateway<U> {
             asker.account.clone_from(account);
         }
         let asker = Arc::new(asker);
-        // What is refused is read and understood too: the record says what was tried.
-        request.body.inspect(|read| self.upstream.inspect(&route, read)).await.map_err(body_refusal)?;
+        inspected.map_err(body_refusal)?;
         marks.label_jobs = registered.is_some_and(|registered| registered.label_jobs);
         marks.principal.clone_from(&asker.principal);
         let understood = self.upstream.understand(route, request, &marks).map(|action| {

@@ -6,6 +6,7 @@
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http_body_util::BodyExt;
+use hyper::body::Frame;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -70,7 +71,7 @@ impl<U: Upstream> Gateway<U> {
                     return;
                 }
             }
-            let _ = release.send(Ok(format!("--{boundary}--\r\n").into())).await;
+            let _ = release.send(Ok(Frame::data(format!("--{boundary}--\r\n").into()))).await;
         });
         let mut reply = Reply::new(ReplyBody::Released(released));
         let content_type = HeaderValue::from_str(&content_type).expect("a UUID is a header value");
@@ -82,7 +83,7 @@ impl<U: Upstream> Gateway<U> {
 
 /// Writes one part's reply. A reply that is cut off cuts off the batch.
 async fn pass(
-    release: &mpsc::Sender<Result<Bytes, CutOff>>,
+    release: &mpsc::Sender<Result<Frame<Bytes>, CutOff>>,
     boundary: &str,
     id: Option<&str>,
     reply: Reply,
@@ -110,13 +111,13 @@ async fn pass(
         }
     }
     line(b"");
-    release.send(Ok(text.freeze())).await.map_err(|_| CutOff)?;
+    release.send(Ok(Frame::data(text.freeze()))).await.map_err(|_| CutOff)?;
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
-            release.send(Ok(data)).await.map_err(|_| CutOff)?;
+            release.send(Ok(Frame::data(data))).await.map_err(|_| CutOff)?;
         }
     }
-    release.send(Ok(Bytes::from_static(b"\r\n"))).await.map_err(|_| CutOff)
+    release.send(Ok(Frame::data(Bytes::from_static(b"\r\n")))).await.map_err(|_| CutOff)
 }
 
 fn unpack(request: &Request) -> Result<Vec<Part>, String> {

@@ -21,7 +21,7 @@ use crate::reply::Reply;
 use crate::request::{Request, own_request};
 use crate::sessions::Sessions;
 use crate::strangers::Strangers;
-use crate::upstream::{Question, Upstream};
+use crate::upstream::{Question, Speaks, Upstream};
 
 /// What a gateway is built from.
 pub struct GatewayConfig<U> {
@@ -107,6 +107,7 @@ impl<U: Upstream> Gateway<U> {
     /// 3. Refuse: the record closes with the reply.
     /// 4. Or claim what it starts and forward it, releasing bytes behind the record.
     pub async fn exchange(&self, mut request: Request) -> Reply {
+        let speaks = Speaks::of(&request.head.headers);
         let admission = match self.admit(&mut request).await {
             Ok(admission) => admission,
             Err(stranger) => return self.turn_away(stranger, &request),
@@ -114,19 +115,19 @@ impl<U: Upstream> Gateway<U> {
         let Ok(open) = self.ledger.open_record_as(admission.id, admission.intent, admission.recording).await
         else {
             self.metrics.unrecorded();
-            return self.upstream.refuse(&Refusal::unrecorded(), None);
+            return self.upstream.refuse(speaks, &Refusal::unrecorded(), None);
         };
         match admission.ruling {
             Ruling::Permitted(permit) => {
                 let claims = match self.claim(permit.asker(), permit.starts(), &open).await {
                     Ok(claims) => claims,
-                    Err(refusal) => return self.refuse(refusal, open).await,
+                    Err(refusal) => return self.refuse(speaks, refusal, open).await,
                 };
                 let forwarded = self.clock.now();
                 let answer = self.upstream.forward(permit.clear(request, &open)).await;
                 release::behind(self, open, claims, forwarded, answer).await
             }
-            Ruling::Refused(refusal) => self.refuse(refusal, open).await,
+            Ruling::Refused(refusal) => self.refuse(speaks, refusal, open).await,
         }
     }
 
@@ -154,20 +155,21 @@ impl<U: Upstream> Gateway<U> {
 
     /// Refuses a request that could not even be routed; recorded as every other refusal.
     pub async fn refuse_request(&self, request: Request, refusal: Refusal) -> Reply {
+        let speaks = Speaks::of(&request.head.headers);
         let admission = match self.admit_refused(&request).await {
             Ok(admission) => admission,
             Err(stranger) => return self.turn_away(stranger, &request),
         };
         match self.ledger.open_record_as(admission.id, admission.intent, admission.recording).await {
-            Ok(open) => self.refuse(refusal, open).await,
-            Err(_) => self.upstream.refuse(&Refusal::unrecorded(), None),
+            Ok(open) => self.refuse(speaks, refusal, open).await,
+            Err(_) => self.upstream.refuse(speaks, &Refusal::unrecorded(), None),
         }
     }
 
     /// Closes the record with a no, then says it.
-    async fn refuse(&self, refusal: Refusal, open: OpenRecord) -> Reply {
+    async fn refuse(&self, speaks: Speaks, refusal: Refusal, open: OpenRecord) -> Reply {
         let refusal = refusal.with_record(open.id());
-        let reply = self.upstream.refuse(&refusal, Some(open.id()));
-        release::whole(self, open, &refusal, reply).await
+        let reply = self.upstream.refuse(speaks, &refusal, Some(open.id()));
+        release::whole(self, speaks, open, &refusal, reply).await
     }
 }

@@ -29,6 +29,6 @@ pub use refusal::{Reason, Refusal};
 pub use reply::{Reply, ReplyBody, full};
 pub use request::{BodyError, ClientAddress, Inspect, Presence, Present, Request, RequestBody};
 pub use upstream::{
-    Access, Action, Answer, AnswerBody, Chunk, JobRef, JobSeen, JobsSeen, Learnt, Marks, Need, NextChunk,
-    Question, Touch, Upstream, UpstreamFault,
+    Access, Action, Answer, AnswerBody, Chunk, JobRef, JobSeen, JobsSeen, Learnt, Manner, Marks, Need,
+    NextChunk, Question, Speaks, Touch, Upstream, UpstreamFault,
 };

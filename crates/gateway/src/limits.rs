@@ -20,6 +20,8 @@ pub const HEADERS_MAX: usize = 100;
 pub const HEAD_MAX: Duration = Duration::from_secs(30);
 /// Chunks of a reply that wait for a slow client; the upstream waits behind them.
 pub const REPLY_CHUNKS_MAX: usize = 4;
+/// Messages of a stream are gathered for so long before they are made durable together.
+pub const MESSAGES_GATHERED_MAX: Duration = Duration::from_millis(2);
 /// Streams of one HTTP/2 connection at a time.
 pub const STREAMS_MAX: u32 = 256;
 /// Connections at a time.

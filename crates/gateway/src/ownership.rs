@@ -199,6 +199,7 @@ fn named(owned: &Owned) -> String {
         OwnedKind::Job => "Job",
         OwnedKind::Table => "Anonymous result table",
         OwnedKind::Session => "BigQuery session",
+        OwnedKind::Stream => "Stream",
     };
     let name: String = owned.name.chars().filter(|c| !c.is_control()).take(200).collect();
     format!("{what} {name}")

@@ -7,20 +7,21 @@
 //! After any kill the record is ahead of the client, by at most a window, never behind.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
+use hyper::body::Frame;
 use ledger::{Closing, OpenRecord, WINDOW_BYTES, failpoint};
 use record::{Clock, Outcome, RecordId, Status, Timestamp};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::exchange::Gateway;
-use crate::limits::REPLY_CHUNKS_MAX;
+use crate::limits::{MESSAGES_GATHERED_MAX, REPLY_CHUNKS_MAX};
 use crate::metrics::Metrics;
 use crate::ownership::Claims;
 use crate::refusal::{Reason, Refusal};
 use crate::reply::{Reply, ReplyBody};
 use crate::sessions::Ending;
-use crate::upstream::{Answer, AnswerBody, Chunk, Learnt, Upstream, UpstreamFault};
+use crate::upstream::{Answer, AnswerBody, Chunk, Learnt, Manner, Speaks, Upstream, UpstreamFault};
 
 /// The header that names an answer's record.
 pub(crate) const RECORD_HEADER: &str = "x-hansard-record";
@@ -73,7 +74,7 @@ pub(crate) async fn behind<U: Upstream>(
     answer: Answer,
 ) -> Reply {
     failpoint("first_byte");
-    let Answer { mut head, mut body, mut presence, repeatable } = answer;
+    let Answer { mut head, mut body, mut presence, manner } = answer;
     let id = open.id();
     if head.status.is_client_error() {
         claims.give_back().await;
@@ -82,13 +83,13 @@ pub(crate) async fn behind<U: Upstream>(
     let times = Times { forwarded, first_byte: gateway.clock.now(), http: head.status.as_u16() };
     let mut gathered = Gathered::default();
     let read = tokio::select! {
-        read = fill(&mut *body, &mut gathered) => read,
+        read = fill(&mut *body, &mut gathered, manner.speaks) => read,
         () = presence.left() => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
     };
     match read {
         Read::Window => {
             if open.window(gathered.decoded()).await.is_err() {
-                return withhold(gateway, id, repeatable);
+                return withhold(gateway, id, manner);
             }
             let (release, released) = mpsc::channel(REPLY_CHUNKS_MAX);
             failpoint("mid_body");
@@ -103,6 +104,7 @@ pub(crate) async fn behind<U: Upstream>(
                 release,
                 metrics: gateway.metrics.clone(),
                 wire_bytes: 0,
+                speaks: manner.speaks,
             };
             tokio::spawn(rest.run());
             Reply::from_parts(head, ReplyBody::Released(released))
@@ -113,24 +115,29 @@ pub(crate) async fn behind<U: Upstream>(
             let mut learnt = body.learnt();
             failpoint("last_byte");
             if !claims.learn(&mut learnt, gateway.clock.now()).await {
-                return unclaimed(gateway, open, learnt, repeatable, &times).await;
+                return unclaimed(gateway, open, learnt, manner, &times).await;
             }
+            let trailers = trailed(&mut learnt, id);
             let closing = closing(&times, learnt, wire_bytes);
             gateway.metrics.exchange(closing.outcome);
             if open.close(closing, decoded).await.is_err() {
-                return withhold(gateway, id, repeatable);
+                return withhold(gateway, id, manner);
             }
             failpoint("answered");
             let whole = join(gathered.wire);
-            Reply::from_parts(head, crate::full(whole))
+            match trailers {
+                None => Reply::from_parts(head, crate::full(whole)),
+                Some(trailers) => Reply::from_parts(head, ReplyBody::trailed(whole, trailers)),
+            }
         }
-        Read::Broken(fault) => broken_before_release(gateway, open, fault, &times, repeatable).await,
+        Read::Broken(fault) => broken_before_release(gateway, open, fault, &times, manner).await,
     }
 }
 
 /// Releases a reply of ours: the record closes first.
 pub(crate) async fn whole<U: Upstream>(
     gateway: &Gateway<U>,
+    speaks: Speaks,
     open: OpenRecord,
     refusal: &Refusal,
     mut reply: Reply,
@@ -139,6 +146,7 @@ pub(crate) async fn whole<U: Upstream>(
     stamp(reply.headers_mut(), Some(id));
     let status = Status {
         http: Some(reply.status().as_u16()),
+        grpc: grpc_status(reply.headers()),
         reason: refusal_word(refusal.reason).to_owned(),
         message: refusal.message.clone(),
         ..Status::default()
@@ -146,7 +154,7 @@ pub(crate) async fn whole<U: Upstream>(
     gateway.metrics.exchange(Outcome::Refused);
     match open.close(Closing::new(Outcome::Refused, status), Bytes::new()).await {
         Ok(_) => reply,
-        Err(_) => gateway.upstream.refuse(&Refusal::unrecorded(), None),
+        Err(_) => gateway.upstream.refuse(speaks, &Refusal::unrecorded(), None),
     }
 }
 
@@ -159,9 +167,10 @@ struct Rest {
     body: Box<dyn AnswerBody>,
     times: Times,
     gathered: Gathered,
-    release: mpsc::Sender<Result<Bytes, crate::reply::CutOff>>,
+    release: mpsc::Sender<Result<Frame<Bytes>, crate::reply::CutOff>>,
     metrics: Arc<Metrics>,
     wire_bytes: u64,
+    speaks: Speaks,
 }
 
 impl Rest {
@@ -172,7 +181,7 @@ impl Rest {
                 return self.close_early(CLIENT_LEFT).await;
             }
             let read = tokio::select! {
-                read = fill(&mut *self.body, &mut self.gathered) => read,
+                read = fill(&mut *self.body, &mut self.gathered, self.speaks) => read,
                 () = self.release.closed() => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
                 () = ended(&mut self.ending) => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
             };
@@ -193,7 +202,7 @@ impl Rest {
         for part in std::mem::take(&mut self.gathered.wire) {
             self.wire_bytes += part.len() as u64;
             let sent = tokio::select! {
-                sent = self.release.send(Ok(part)) => sent.is_ok(),
+                sent = self.release.send(Ok(Frame::data(part))) => sent.is_ok(),
                 () = ended(&mut self.ending) => false,
             };
             if !sent {
@@ -213,6 +222,7 @@ impl Rest {
             let _ = self.release.send(Err(crate::reply::CutOff)).await;
             return;
         }
+        let trailers = trailed(&mut learnt, self.open.id());
         let closing = closing(&self.times, learnt, wire_bytes);
         self.metrics.exchange(closing.outcome);
         let Self { open, release, gathered, .. } = self;
@@ -222,9 +232,12 @@ impl Rest {
             return;
         }
         for part in gathered.wire {
-            if release.send(Ok(part)).await.is_err() {
+            if release.send(Ok(Frame::data(part))).await.is_err() {
                 return;
             }
+        }
+        if let Some(trailers) = trailers {
+            let _ = release.send(Ok(Frame::trailers(trailers))).await;
         }
     }
 
@@ -254,16 +267,33 @@ async fn ended(ending: &mut Option<Ending>) {
     }
 }
 
-/// Reads until a window is full or the body ends.
-async fn fill(body: &mut dyn AnswerBody, gathered: &mut Gathered) -> Read {
+/// Reads until a window is full or the body ends; of a stream of messages, also until no more come for now, for
+/// whoever sends the other half may wait for them.
+async fn fill(body: &mut dyn AnswerBody, gathered: &mut Gathered, speaks: Speaks) -> Read {
     while gathered.decoded.len() < WINDOW_BYTES {
-        match body.next().await {
+        let next = match speaks {
+            Speaks::Grpc if !gathered.decoded.is_empty() => {
+                match tokio::time::timeout(MESSAGES_GATHERED_MAX, body.next()).await {
+                    Ok(next) => next,
+                    Err(_) => return Read::Window,
+                }
+            }
+            Speaks::Grpc | Speaks::Json => body.next().await,
+        };
+        match next {
             Some(Ok(chunk)) => gathered.take(chunk),
             Some(Err(fault)) => return Read::Broken(fault),
             None => return Read::End,
         }
     }
     Read::Window
+}
+
+/// What follows the body, with the record's id.
+fn trailed(learnt: &mut Learnt, id: RecordId) -> Option<HeaderMap> {
+    let mut trailers = learnt.trailers.take()?;
+    trailers.insert(RECORD_HEADER, HeaderValue::from_str(&id.to_string()).expect("a UUID is a header value"));
+    Some(trailers)
 }
 
 fn closing(times: &Times, learnt: Learnt, wire_bytes: u64) -> Closing {
@@ -287,15 +317,16 @@ async fn broken_before_release<U: Upstream>(
     open: OpenRecord,
     fault: UpstreamFault,
     times: &Times,
-    repeatable: bool,
+    manner: Manner,
 ) -> Reply {
     let id = open.id();
     let refusal =
         Refusal::new(Reason::Upstream, format!("BigQuery broke off its answer: {fault}. Record {id}"));
-    let mut reply = gateway.upstream.refuse(&refusal, Some(id));
+    let mut reply = gateway.upstream.refuse(manner.speaks, &refusal, Some(id));
     stamp(reply.headers_mut(), Some(id));
     let status = Status {
         http: Some(reply.status().as_u16()),
+        grpc: grpc_status(reply.headers()),
         reason: refusal_word(Reason::Upstream).to_owned(),
         message: refusal.message.clone(),
         ..Status::default()
@@ -306,7 +337,7 @@ async fn broken_before_release<U: Upstream>(
     gateway.metrics.exchange(Outcome::Aborted);
     match open.close(closing, Bytes::new()).await {
         Ok(_) => reply,
-        Err(_) => withhold(gateway, id, repeatable),
+        Err(_) => withhold(gateway, id, manner),
     }
 }
 
@@ -315,7 +346,7 @@ async fn unclaimed<U: Upstream>(
     gateway: &Gateway<U>,
     open: OpenRecord,
     learnt: Learnt,
-    repeatable: bool,
+    manner: Manner,
     times: &Times,
 ) -> Reply {
     let id = open.id();
@@ -323,18 +354,23 @@ async fn unclaimed<U: Upstream>(
     closing.outcome = Outcome::Aborted;
     closing.status.reason = "withheld".to_owned();
     let _ = open.close(closing, Bytes::new()).await;
-    withhold(gateway, id, repeatable)
+    withhold(gateway, id, manner)
 }
 
 /// It ran, and its answer can't be recorded: a read may be repeated, anything else must not be.
-fn withhold<U: Upstream>(gateway: &Gateway<U>, id: RecordId, repeatable: bool) -> Reply {
+fn withhold<U: Upstream>(gateway: &Gateway<U>, id: RecordId, manner: Manner) -> Reply {
     gateway.metrics.unrecorded();
-    let refusal = if repeatable { Refusal::unrecorded_answer() } else { Refusal::withheld(id) };
-    gateway.upstream.refuse(&refusal, None)
+    let refusal = if manner.repeatable { Refusal::unrecorded_answer() } else { Refusal::withheld(id) };
+    gateway.upstream.refuse(manner.speaks, &refusal, None)
+}
+
+/// Where the whole reply is a status.
+fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 /// The record's id, and that no cache may share the answer.
-pub(crate) fn stamp(headers: &mut http::HeaderMap, id: Option<RecordId>) {
+pub(crate) fn stamp(headers: &mut HeaderMap, id: Option<RecordId>) {
     if let Some(id) = id {
         let value = HeaderValue::from_str(&id.to_string()).expect("a UUID is a header value");
         headers.insert(RECORD_HEADER, value);

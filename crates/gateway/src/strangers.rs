@@ -18,7 +18,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::release::stamp;
 use crate::reply::Reply;
 use crate::request::Request;
-use crate::upstream::Upstream;
+use crate::upstream::{Speaks, Upstream};
 
 pub(crate) struct Strangers {
     ledger: Arc<Ledger>,
@@ -135,7 +135,7 @@ impl<U: Upstream> Gateway<U> {
                  your identity provider, or use a key from 'hansard key issue'."
             ),
         );
-        let mut reply = self.upstream.refuse(&refusal, record);
+        let mut reply = self.upstream.refuse(Speaks::of(&request.head.headers), &refusal, record);
         stamp(reply.headers_mut(), record);
         reply
     }

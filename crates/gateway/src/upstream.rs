@@ -1,7 +1,8 @@
 //! What a room that speaks an upstream's language must do. The gateway knows nothing else of it.
 
 use bytes::Bytes;
-use http::{Method, Uri};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use record::{Job, RecordId, RequestFacts, Statement, Status};
 use serde_json::Value;
 use state::Owned;
@@ -22,8 +23,8 @@ pub trait Upstream: Send + Sync + 'static {
     /// Names the method. An unknown one is a refusal, never a pass.
     fn route(&self, request: &Request) -> Result<Self::Route, Refusal>;
 
-    /// The billing project that the route names.
-    fn project<'a>(&self, route: &'a Self::Route) -> Option<&'a str>;
+    /// The billing project that the route names, or the body where the route can't.
+    fn project(&self, route: &Self::Route, read: &[u8]) -> Option<String>;
 
     /// Whether any connection serves the route alike.
     fn serves_any(&self, route: &Self::Route) -> bool;
@@ -58,7 +59,7 @@ pub trait Upstream: Send + Sync + 'static {
     fn read_jobs(&self, body: &[u8]) -> Option<JobsSeen>;
 
     /// A refusal in the upstream's own shape.
-    fn refuse(&self, refusal: &Refusal, record: Option<RecordId>) -> Reply;
+    fn refuse(&self, speaks: Speaks, refusal: &Refusal, record: Option<RecordId>) -> Reply;
 }
 
 /// What an exchange is marked with upstream.
@@ -153,6 +154,49 @@ pub struct Action<P> {
     pub plan: P,
 }
 
+impl<P> Action<P> {
+    /// The same with a plan made of its plan.
+    pub fn map_plan<Q>(self, map: impl FnOnce(P) -> Q) -> Action<Q> {
+        Action {
+            method: self.method,
+            request: self.request,
+            statement: self.statement,
+            job: self.job,
+            location: self.location,
+            labels: self.labels,
+            text: self.text,
+            touches: self.touches,
+            starts: self.starts,
+            retry: self.retry,
+            plan: map(self.plan),
+        }
+    }
+}
+
+/// What a client speaks, and so what it must be answered in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    Json,
+    /// gRPC over HTTP/2: each message is waited for, and the status stands in the trailers.
+    Grpc,
+}
+
+impl Speaks {
+    /// What a request is in, by its own word.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        if kind.starts_with(b"application/grpc") { Self::Grpc } else { Self::Json }
+    }
+}
+
+/// How an answer is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    pub speaks: Speaks,
+    /// Whether a client may send the request again if its answer can't be given.
+    pub repeatable: bool,
+}
+
 /// What came back.
 pub struct Answer {
     /// The reply's head, already without what must not reach the client.
@@ -160,8 +204,7 @@ pub struct Answer {
     pub body: Box<dyn AnswerBody>,
     /// Whether the client is still there, for as long as nothing was released to it.
     pub presence: Presence,
-    /// Whether a client may send the request again if its answer can't be given.
-    pub repeatable: bool,
+    pub manner: Manner,
 }
 
 /// The next part of a body, when it comes.
@@ -197,6 +240,8 @@ pub struct Learnt {
     pub owns: Vec<Owned>,
     /// A job whose end this answer does not say.
     pub under_way: Option<JobRef>,
+    /// What follows the body.
+    pub trailers: Option<HeaderMap>,
 }
 
 /// The upstream broke off.

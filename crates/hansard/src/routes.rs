@@ -4,6 +4,7 @@ use console::{Access, Api, ApiRequest};
 use gateway::{Gateway, Metrics, Reason, Refusal, Reply, Request, Routes, full};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
+use hyper::body::Frame;
 use identity::{Grant, GrantError};
 use policy::{Expression, Facts};
 use state::State;
@@ -266,7 +267,7 @@ fn stream(mut body: console::ApiBody) -> gateway::ReplyBody {
     tokio::spawn(async move {
         while let Some(Ok(frame)) = body.frame().await {
             if let Ok(data) = frame.into_data()
-                && send.send(Ok(data)).await.is_err()
+                && send.send(Ok(Frame::data(data))).await.is_err()
             {
                 return;
             }

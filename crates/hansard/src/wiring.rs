@@ -342,6 +342,7 @@ impl Settings {
                 name: ConnectionName::parse(connection.name.get_ref()).expect("checked with the settings"),
                 projects: connection.projects.clone(),
                 upstream: connection.upstream.get_ref().parse().expect("checked with the settings"),
+                upstream_storage: storage_uri(&self.loaded, connection)?,
                 label_jobs: connection.label_jobs,
                 shared_history: connection.shared_history,
                 credential,
@@ -388,6 +389,24 @@ fn public_url(loaded: &Loaded, listen: SocketAddr) -> Result<String, ConfigError
         ));
     }
     Ok(text.to_owned())
+}
+
+/// Where a connection's Storage API is: Google's, unless the connection has another upstream and names none.
+fn storage_uri(loaded: &Loaded, connection: &crate::config::Connection) -> Result<Uri, ConfigError> {
+    let Some(given) = &connection.upstream_storage else {
+        let storage = connection.upstream.get_ref().replace("bigquery.", "bigquerystorage.");
+        return Ok(storage.parse().expect("as good as the upstream"));
+    };
+    let uri: Result<Uri, _> = given.get_ref().parse();
+    uri.ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https"))).ok_or_else(|| {
+        loaded.error_at(
+            &given.span(),
+            format!(
+                "upstream_storage = \"{}\" is no address, such as \"https://bigquerystorage.googleapis.com\"",
+                given.get_ref()
+            ),
+        )
+    })
 }
 
 fn check_names(loaded: &Loaded) -> Result<(), ConfigError> {

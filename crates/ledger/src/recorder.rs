@@ -466,10 +466,24 @@ impl UploadRecorder {
         if !self.keeps_bytes {
             return Ok(());
         }
+        self.durably(number, bytes).await
+    }
+
+    /// Counts a part and makes it durable that it came, whether or not its bytes are kept. When this returns, it
+    /// may go upstream.
+    pub async fn record_durably(&self, bytes: Bytes) -> Result<(), LedgerError> {
+        let number = self.counted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(&bytes);
+        self.durably(number, bytes).await
+    }
+
+    async fn durably(&self, number: u64, bytes: Bytes) -> Result<(), LedgerError> {
         let len = bytes.len() as u64;
-        let data = seal(&self.sealer, BlobClass::Uploads, self.session, self.clock.now(), bytes).await;
+        let data = match self.keeps_bytes {
+            true => Some(seal(&self.sealer, BlobClass::Uploads, self.session, self.clock.now(), bytes).await),
+            false => None,
+        };
         let window = Window { id: self.id, window: number, bytes: len, upload: true, blob: None };
-        send(&self.queue, self.session, LeafBody::Window(window), None, Some(data)).await
+        send(&self.queue, self.session, LeafBody::Window(window), None, data).await
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Connection {
     /// Billing projects that mean this connection.
     pub projects: Vec<String>,
     pub upstream: Uri,
+    /// Where its Storage API is.
+    pub upstream_storage: Uri,
     /// Whether jobs carry `hansard_session` and `hansard_record`.
     pub label_jobs: bool,
     /// Whether principals may reach each other's jobs and results.

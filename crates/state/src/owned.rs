@@ -25,6 +25,8 @@ pub enum OwnedKind {
     Table,
     /// A BigQuery session's id.
     Session,
+    /// A read session or a write stream of the Storage API, by its whole name.
+    Stream,
 }
 
 impl OwnedKind {
@@ -33,6 +35,7 @@ impl OwnedKind {
             Self::Job => "job",
             Self::Table => "table",
             Self::Session => "session",
+            Self::Stream => "stream",
         }
     }
 }

@@ -29,9 +29,6 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
         return refuse(rule.span(), &format!("[[rule]] '{name}' with action \"{}\" is", action_word(action)));
     }
     for connection in &config.connection {
-        if let Some(storage) = &connection.upstream_storage {
-            return refuse(storage.span(), "upstream_storage is");
-        }
         if !connection.allow_egress.get_ref().is_empty() {
             return refuse(connection.allow_egress.span(), "allow_egress is");
         }

@@ -282,7 +282,7 @@ pub struct Connection {
     #[serde(default = "upstream")]
     #[schemars(with = "String")]
     pub upstream: Spanned<String>,
-    /// Where BigQuery's Storage API is. It is carried later.
+    /// Where BigQuery's Storage API is; else beside `upstream`, as at Google. `http://` is HTTP/2 without TLS.
     #[schemars(with = "Option<String>")]
     pub upstream_storage: Option<Spanned<String>>,
     /// CEL: who may use it; `"true"` = everyone signed in.

@@ -1,0 +1,184 @@
+//! Sends a call of the Storage API upstream. What is appended is durable before it goes.
+
+use bytes::{Bytes, BytesMut};
+use gateway::{Answer, Forwardable, RequestBody};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Uri};
+use std::sync::{Arc, Mutex};
+use tokio::sync::mpsc;
+
+use super::answer::{self, Reading};
+use super::route::Method;
+use super::understand::{Plan, table_of};
+use super::wire::{Messages, Want, Watch};
+use crate::BigQuery;
+use crate::answer::Passed;
+
+/// What of the client's headers goes upstream; nothing else does.
+const FORWARDED_HEADERS: &[&str] = &[
+    "content-type",
+    "grpc-timeout",
+    "user-agent",
+    "x-goog-api-client",
+    "x-goog-request-params",
+    "x-goog-request-reason",
+];
+/// Parts of an append that wait for a slow upstream.
+const PARTS_MAX: usize = 4;
+/// An append's message goes on in parts of so many bytes.
+const PART_BYTES: usize = ledger::WINDOW_BYTES;
+
+/// What an append sent, as far as the record says it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Appended {
+    /// The stream of the first message; the others' must be it, or a default one.
+    stream: String,
+    current: String,
+    pub(crate) tables: Vec<String>,
+    pub(crate) rows: u64,
+    pub(crate) messages: u64,
+    pub(crate) offset: Option<i64>,
+    /// The writer's schema: a protobuf descriptor or an Arrow schema.
+    pub(crate) proto_schema: Vec<u8>,
+    pub(crate) arrow_schema: Vec<u8>,
+}
+
+impl Watch for Appended {
+    fn want(&mut self, path: &[u32]) -> Want {
+        match path {
+            [1] | [4, 1, 1] | [5, 1, 1] => Want::Keep,
+            [2] | [4] | [4, 1] | [4, 2] | [5] | [5, 1] | [5, 2] => Want::Enter,
+            [4, 2, 1] => {
+                self.rows += 1;
+                Want::Skip
+            }
+            _ => Want::Skip,
+        }
+    }
+
+    fn number(&mut self, path: &[u32], value: u64) {
+        match path {
+            [2, 1] if self.offset.is_none() => self.offset = Some(value as i64),
+            [5, 2, 2] => self.rows += value,
+            _ => {}
+        }
+    }
+
+    fn bytes(&mut self, path: &[u32], value: &[u8]) {
+        match path {
+            [1] => self.current = String::from_utf8_lossy(value).into_owned(),
+            [4, 1, 1] => self.proto_schema = value.to_vec(),
+            [5, 1, 1] => self.arrow_schema = value.to_vec(),
+            _ => {}
+        }
+    }
+
+    fn message(&mut self) {
+        self.messages += 1;
+        if let Some(table) = table_of(&self.current).map(|parts| parts.join("."))
+            && !self.tables.contains(&table)
+        {
+            self.tables.push(table);
+        }
+    }
+}
+
+impl Appended {
+    /// Whether everything so far goes where it may.
+    fn is_allowed(&self) -> bool {
+        let project = |name: &str| name.split('/').nth(1).map(str::to_owned);
+        self.current.is_empty()
+            || self.current == self.stream
+            || ((self.current.ends_with("/_default")) && project(&self.current) == project(&self.stream))
+    }
+}
+
+/// Forwards it. Whatever fails is an answer too, with its record.
+pub(crate) async fn forward(bigquery: &BigQuery, mut parts: Forwardable<Plan>) -> Answer {
+    let scope = crate::methods::scope(None);
+    let token = match parts.connection().token(parts.account.as_deref(), scope).await {
+        Ok(token) => token,
+        Err(error) => {
+            let connection = &parts.connection().name;
+            let why = format!(
+                "hansard can't get a BigQuery token for connection '{connection}': {error}. Tell its operator."
+            );
+            return answer::failed(parts, &why);
+        }
+    };
+    let base = parts.connection().upstream_storage.to_string();
+    let Ok(target) = format!("{}{}", base.trim_end_matches('/'), parts.plan.path).parse::<Uri>() else {
+        return answer::failed(parts, "upstream_storage is no address that a path can follow.");
+    };
+    let mut headers = HeaderMap::new();
+    for name in FORWARDED_HEADERS {
+        for value in parts.head.headers.get_all(*name) {
+            headers.append(HeaderName::from_static(name), value.clone());
+        }
+    }
+    headers.insert(header::AUTHORIZATION, token.header());
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    headers.insert("x-hansard-record", HeaderValue::from_str(&parts.record.to_string()).expect("a UUID"));
+    let mut body = std::mem::replace(&mut parts.body, RequestBody::whole(Bytes::new()));
+    let appended = Arc::new(Mutex::new(Appended::default()));
+    if parts.plan.method == Method::AppendRows {
+        appended.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).stream = parts.plan.stream.clone();
+        body = recorded(body, &parts, appended.clone());
+    }
+    let mut request = Request::new(body);
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = target;
+    *request.headers_mut() = headers;
+    ledger::failpoint("sent");
+    let sent = tokio::select! {
+        sent = bigquery.grpc.request(request) => sent,
+        () = parts.presence.left() => return answer::left(parts),
+    };
+    match sent {
+        Ok(received) => {
+            answer::reading(received, parts, Reading { appended, schemas: bigquery.schemas.clone() })
+        }
+        Err(error) => {
+            let why = format!("BigQuery did not answer hansard: {}.", outbound::causes(&error));
+            answer::failed(parts, &why)
+        }
+    }
+}
+
+/// The body by way of the record: each part is durable, then goes upstream.
+fn recorded(mut body: RequestBody, parts: &Forwardable<Plan>, appended: Arc<Mutex<Appended>>) -> RequestBody {
+    let upload = parts.upload.clone();
+    let (pass, passed) = mpsc::channel::<Result<Bytes, String>>(PARTS_MAX);
+    tokio::spawn(async move {
+        let watch = appended.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let mut messages = Messages::new(watch);
+        let mut waiting = BytesMut::new();
+        loop {
+            let part = match body.next().await {
+                Some(Ok(part)) => part,
+                Some(Err(error)) => return drop(pass.send(Err(error.to_string())).await),
+                None if waiting.is_empty() => return,
+                // It ends within a message: the upstream is told so, never that it was whole.
+                None => return drop(pass.send(Err("it ended within a message".to_owned())).await),
+            };
+            let read = messages.push(&part);
+            waiting.extend_from_slice(&part);
+            let sent = messages.watch().clone();
+            let allowed = sent.is_allowed();
+            *appended.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = sent;
+            if read.is_err() || !allowed {
+                return drop(pass.send(Err("a message goes elsewhere, or can't be read".to_owned())).await);
+            }
+            if !messages.is_between() && waiting.len() < PART_BYTES {
+                continue;
+            }
+            let part = waiting.split().freeze();
+            let done = upload.record_durably(part.clone()).await.map(|()| part);
+            let failed = done.is_err();
+            if pass.send(done.map_err(|error| error.to_string())).await.is_err() || failed {
+                return;
+            }
+        }
+    });
+    RequestBody::new(Passed(passed))
+}
