@@ -2,6 +2,14 @@
 
 use serde_json::Value;
 
+pub use crate::storage::RowReader;
+
+/// What turns a kept body into BigQuery's JSON row form, where the wire had another: by the record's method and
+/// the schema that was kept with it.
+pub fn reader(method: &str, schema: Option<&Value>) -> Option<RowReader> {
+    if method == "BigQueryRead.ReadRows" { crate::storage::row_reader(schema?) } else { None }
+}
+
 /// The names of the columns and the cells of each row; none if the body has no rows.
 pub fn table(body: &Value, schema: Option<&Value>) -> Option<(Vec<String>, Vec<Vec<String>>)> {
     let rows = body.get("rows")?.as_array()?;

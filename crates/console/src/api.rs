@@ -20,9 +20,22 @@ pub struct Api {
     pub ended: Arc<EndedSessions>,
     pub clock: Arc<dyn Clock>,
     settings: RwLock<Arc<ApiSettings>>,
+    pub(crate) row_texts: RowTexts,
     /// Absent where no gateway runs on the folder.
     running: OnceLock<Arc<dyn Running>>,
 }
+
+/// Turns a body that is not JSON on the wire into BigQuery's JSON row form, part by part.
+pub trait RowText: Send {
+    /// The next bytes of the body, as text.
+    fn part(&mut self, bytes: &[u8]) -> Vec<u8>;
+
+    /// What closes the text.
+    fn end(&mut self) -> Vec<u8>;
+}
+
+/// Finds a reader by the record's method and the schema that was kept with it.
+pub type RowTexts = fn(&str, Option<&serde_json::Value>) -> Option<Box<dyn RowText>>;
 
 /// What only a running gateway can do.
 pub trait Running: Send + Sync {
@@ -82,6 +95,7 @@ impl Api {
         ended: Arc<EndedSessions>,
         clock: Arc<dyn Clock>,
         settings: ApiSettings,
+        row_texts: RowTexts,
     ) -> Self {
         Self {
             ledger,
@@ -89,6 +103,7 @@ impl Api {
             ended,
             clock,
             settings: RwLock::new(Arc::new(settings)),
+            row_texts,
             running: OnceLock::new(),
         }
     }

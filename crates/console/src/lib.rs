@@ -10,5 +10,5 @@ mod testing;
 mod read;
 mod stream;
 
-pub use api::{Access, Api, ApiRequest, ApiSettings, Ending, Running, Tested, needs};
+pub use api::{Access, Api, ApiRequest, ApiSettings, Ending, RowText, RowTexts, Running, Tested, needs};
 pub use stream::{ApiBody, ApiReply};

@@ -1,5 +1,7 @@
 //! Reading records and sessions.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::StatusCode;
 use ledger::{EventDraft, Filter};
@@ -7,7 +9,7 @@ use record::{Client, Outcome, Record, RecordId, RecordKind, SessionId, Status};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-use crate::api::{Api, ApiRequest, filter, pairs};
+use crate::api::{Api, ApiRequest, RowText, filter, pairs};
 use crate::stream::{ApiReply, Lines, failure, lines, object};
 
 pub(crate) fn sessions(api: Arc<Api>, query: &str) -> ApiReply {
@@ -135,6 +137,13 @@ pub(crate) async fn record(api: Arc<Api>, id: &str, request: &ApiRequest) -> Api
 /// How a kept body is told.
 enum Told {
     Json,
+    /// As rows, by whoever knows the wire's own format.
+    Rows(Box<dyn RowText>),
+    /// Bytes that are no text, in base64; `rest` waits for its third byte.
+    Bytes {
+        rest: Vec<u8>,
+        begun: bool,
+    },
     /// As one JSON string; `rest` is the beginning of a character whose end is in the next part.
     Text {
         rest: Vec<u8>,
@@ -144,7 +153,19 @@ enum Told {
 
 impl Told {
     fn part(&mut self, window: &[u8]) -> Bytes {
-        let Self::Text { rest, begun } = self else { return Bytes::copy_from_slice(window) };
+        let (rest, begun) = match self {
+            Self::Json => return Bytes::copy_from_slice(window),
+            Self::Rows(rows) => return rows.part(window).into(),
+            Self::Bytes { rest, begun } => {
+                rest.extend_from_slice(window);
+                let whole = rest.len() / 3 * 3;
+                let text = STANDARD.encode(&rest[..whole]);
+                rest.drain(..whole);
+                let open = if std::mem::replace(begun, true) { "" } else { "\"" };
+                return format!("{open}{text}").into();
+            }
+            Self::Text { rest, begun } => (rest, begun),
+        };
         rest.extend_from_slice(window);
         let whole = match std::str::from_utf8(rest) {
             Err(error) if error.error_len().is_none() => error.valid_up_to(),
@@ -160,6 +181,8 @@ impl Told {
     fn end(&mut self) -> Bytes {
         match self {
             Self::Json => Bytes::new(),
+            Self::Rows(rows) => rows.end().into(),
+            Self::Bytes { rest, .. } => format!("{}\"", STANDARD.encode(rest)).into(),
             Self::Text { .. } => Bytes::from_static(b"\""),
         }
     }
@@ -172,6 +195,8 @@ fn with_data(api: &Api, out: &Lines, record: &Record) -> Result<(), String> {
         api.ledger.outcome_text(record.id).map_err(|error| error.to_string())?.and_then(|text| text.schema);
     const MARK: &str = "\u{0}hansard data\u{0}";
     value["result"]["data"] = Value::String(MARK.to_owned());
+    let mut rows = (api.row_texts)(&record.target.method, schema.as_ref());
+    let is_grpc = record.status.grpc.is_some();
     if let Some(schema) = schema {
         value["result"]["schema"] = schema;
     }
@@ -186,6 +211,12 @@ fn with_data(api: &Api, out: &Lines, record: &Record) -> Result<(), String> {
         let told = told.get_or_insert_with(|| {
             let is_json =
                 window.trim_ascii_start().starts_with(b"{") || window.trim_ascii_start().starts_with(b"[");
+            if let Some(rows) = rows.take() {
+                return Told::Rows(rows);
+            }
+            if is_grpc {
+                return Told::Bytes { rest: Vec::new(), begun: false };
+            }
             if is_whole && is_json { Told::Json } else { Told::Text { rest: Vec::new(), begun: false } }
         });
         out.bytes(told.part(window))

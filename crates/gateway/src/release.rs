@@ -149,7 +149,6 @@ pub(crate) async fn whole<U: Upstream>(
         grpc: grpc_status(reply.headers()),
         reason: refusal_word(refusal.reason).to_owned(),
         message: refusal.message.clone(),
-        ..Status::default()
     };
     gateway.metrics.exchange(Outcome::Refused);
     match open.close(Closing::new(Outcome::Refused, status), Bytes::new()).await {
@@ -329,7 +328,6 @@ async fn broken_before_release<U: Upstream>(
         grpc: grpc_status(reply.headers()),
         reason: refusal_word(Reason::Upstream).to_owned(),
         message: refusal.message.clone(),
-        ..Status::default()
     };
     let mut closing = Closing::new(Outcome::Aborted, status);
     closing.forwarded = Some(times.forwarded);

@@ -239,7 +239,7 @@ impl Settings {
             .map_err(|error| Failure::other_side(error.to_string()))?;
         let logins = Arc::new(logins);
         let (ledger, keys, ended) = (Arc::new(ledger), Arc::new(keys), Arc::new(ended));
-        let api = Api::new(ledger.clone(), keys.clone(), ended.clone(), clock.clone(), self.api());
+        let api = Api::new(ledger.clone(), keys.clone(), ended.clone(), clock.clone(), self.api(), row_text);
         let rooms = Rooms { ledger, state, keys, ended, logins, clock, api: Arc::new(api), vault };
         self.token_key(&rooms)?;
         Ok(rooms)
@@ -389,6 +389,21 @@ fn public_url(loaded: &Loaded, listen: SocketAddr) -> Result<String, ConfigError
         ));
     }
     Ok(text.to_owned())
+}
+
+/// How a kept body becomes rows, for whoever shows it.
+fn row_text(method: &str, schema: Option<&serde_json::Value>) -> Option<Box<dyn console::RowText>> {
+    struct Rows(bigquery::rows::RowReader);
+    impl console::RowText for Rows {
+        fn part(&mut self, bytes: &[u8]) -> Vec<u8> {
+            self.0.part(bytes)
+        }
+        fn end(&mut self) -> Vec<u8> {
+            self.0.end()
+        }
+    }
+    let rows = bigquery::rows::reader(method, schema)?;
+    Some(Box::new(Rows(rows)))
 }
 
 /// Where a connection's Storage API is: Google's, unless the connection has another upstream and names none.

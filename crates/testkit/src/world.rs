@@ -22,6 +22,8 @@ pub fn tools() -> PathBuf {
 /// The real emulator.
 pub struct Emulator {
     pub url: String,
+    /// `host:port` of its Storage API.
+    pub storage: String,
     child: Child,
 }
 
@@ -46,7 +48,8 @@ impl Emulator {
             .stderr(file)
             .spawn()
             .expect("the emulator is installed");
-        let emulator = Self { url: format!("http://127.0.0.1:{rest}"), child };
+        let (url, storage) = (format!("http://127.0.0.1:{rest}"), format!("127.0.0.1:{grpc}"));
+        let emulator = Self { url, storage, child };
         let until = Instant::now() + Duration::from_secs(60);
         while std::net::TcpStream::connect(("127.0.0.1", rest)).is_err() {
             assert!(Instant::now() < until, "the emulator does not answer; its log: {}", log.display());
@@ -74,6 +77,11 @@ pub struct World {
 impl World {
     /// Writes the configuration; `extra` is appended to it.
     pub async fn new(binary: &str, upstream: &str, extra: &str) -> Self {
+        Self::with_storage(binary, upstream, None, extra).await
+    }
+
+    /// The same with an address (`host:port`) for the Storage API.
+    pub async fn with_storage(binary: &str, upstream: &str, storage: Option<&str>, extra: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("hansard-test-{}-{number}", std::process::id()));
@@ -87,8 +95,9 @@ impl World {
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:{port}\"\n
 [[identity.oidc]]\nname = \"test\"\nissuer = {issuer}\nclient_id = \"hansard\"\naudiences = [\"hansard\", \"hansard-cli\"]\n
-[[connection]]\nname = \"main\"\nprojects = [\"proj\", \"p\"]\ncredentials = {{ file = \"sa.json\" }}\nupstream = {upstream}\n\
+[[connection]]\nname = \"main\"\nprojects = [\"proj\", \"p\"]\ncredentials = {{ file = \"sa.json\" }}\nupstream = {upstream}\n{storage}\
 allow = \"'data' in principal.groups\"\n{extra}\n",
+            storage = storage.map(|at| format!("upstream_storage = \"http://{at}\"\n")).unwrap_or_default(),
             issuer = json!(issuer.url),
             upstream = json!(upstream),
         );

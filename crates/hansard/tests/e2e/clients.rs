@@ -268,7 +268,7 @@ fn check_exec(client: Client) {
         let direct = steps(&client, &mut program);
 
         let upstream = Tap::start(&emulator.url).await;
-        let world = World::new(HANSARD, &upstream.url, "").await;
+        let world = World::with_storage(HANSARD, &upstream.url, Some(&emulator.storage), "").await;
         let gateway = world.gateway();
         let downstream = Tap::start(&gateway.url).await;
         let key = world.folder.join("key.json");

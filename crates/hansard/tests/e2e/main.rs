@@ -11,6 +11,7 @@ mod ledger_files;
 mod ownership;
 mod scripted;
 mod sign_in;
+mod storage;
 mod uploads;
 
 /// The binary under test.

@@ -1,0 +1,167 @@
+//! The Storage API through the gateway, by Google's own client under `hansard exec`.
+
+use serde_json::Value;
+use std::process::Command;
+use testkit::{Emulator, Gateway, Output, World, run, tools};
+
+use crate::{HANSARD, block_on};
+
+const SCENARIO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/clients/python/storage_scenario.py");
+
+fn python(script: &[&str]) -> Vec<String> {
+    let program = tools().join("storage/bin/python").to_str().expect("a path").to_owned();
+    [program].into_iter().chain(script.iter().map(|word| (*word).to_owned())).collect()
+}
+
+/// Runs a command as a principal of the world's, under `exec`.
+fn exec(world: &World, gateway: &Gateway, who: &str, words: &[String], env: &[(&str, &str)]) -> Output {
+    let key = world.folder.join(format!("{who}.json"));
+    if !key.exists() {
+        let principal = format!("{who}@example.com");
+        let issue = ["key", "issue", "--principal", &principal, "--connection", "main", "--group", "data"];
+        let issued = gateway.hansard(&[&issue[..], &["--out", key.to_str().unwrap()]].concat());
+        assert_eq!(issued.code, 0, "{}", issued.stderr);
+    }
+    let mut command = Command::new(HANSARD);
+    command.args(["exec", "--gateway", &gateway.url, "--key", key.to_str().unwrap(), "--"]).args(words);
+    command.env("HOME", &world.folder).env_remove("XDG_CONFIG_HOME").env_remove("XDG_RUNTIME_DIR");
+    run(command.envs(env.iter().copied()))
+}
+
+fn emulator(name: &str) -> Emulator {
+    Emulator::start(&std::env::temp_dir().join(format!("hansard-emulator-{name}-{}.log", std::process::id())))
+}
+
+fn by_method<'a>(records: &'a [Value], method: &str) -> Vec<&'a Value> {
+    records.iter().filter(|record| record["target"]["method"] == method).collect()
+}
+
+#[test]
+fn reads_and_writes_are_the_same_and_recorded() {
+    block_on(async {
+        let emulator = emulator("storage");
+        let words = python(&[SCENARIO]);
+        let mut direct = Command::new(&words[0]);
+        direct.arg(&words[1]).env("BIGQUERY_DATASET", "storage_a").env("BIGQUERY_URL", &emulator.url);
+        let direct = run(direct.env("BIGQUERY_STORAGE", &emulator.storage));
+        let world = World::with_storage(HANSARD, &emulator.url, Some(&emulator.storage), "").await;
+        let gateway = world.gateway();
+        let through = exec(&world, &gateway, "alice", &words, &[("BIGQUERY_DATASET", "storage_b")]);
+        assert_eq!(direct.stdout, through.stdout, "{}\n{}", direct.stderr, through.stderr);
+        assert!(direct.stdout.lines().count() >= 17, "{}", direct.stdout);
+
+        let records = gateway.records(&[]);
+        let sessions = by_method(&records, "BigQueryRead.CreateReadSession");
+        let selected = sessions
+            .iter()
+            .find(|record| record["statement"]["columns"] == serde_json::json!(["id", "name"]))
+            .expect("the one that selects");
+        assert_eq!(selected["statement"]["tables"][0], "proj.storage_b.people");
+        let body: Value = serde_json::from_str(
+            gateway.record(selected["id"].as_str().unwrap())["request"]["body"].as_str().unwrap(),
+        )
+        .unwrap();
+        assert_eq!(body["rowRestriction"], "id > 19990");
+        let reads = by_method(&records, "BigQueryRead.ReadRows");
+        let rows: u64 = reads.iter().filter_map(|record| record["result"]["rows"].as_u64()).sum();
+        assert_eq!(rows, 2 * 20_000 + 2 * 10 + 5 * 20_000 + 2 * 20_000, "every row is counted");
+        assert!(reads.iter().all(|record| record["session"] == reads[0]["session"]));
+        rows_are_readable(&gateway, &reads);
+        let appends = by_method(&records, "BigQueryWrite.AppendRows");
+        let inserted = |record: &&Value| {
+            record["job"]["dml"]["insertedRowCount"].as_str().and_then(|count| count.parse::<u64>().ok())
+        };
+        let appended: Vec<u64> = appends.iter().filter_map(inserted).collect();
+        assert_eq!(appended, [300, 30, 50, 10]);
+        for append in appends {
+            assert_eq!(append["statement"]["tables"][0], "proj.storage_b.written");
+            assert!(append["request"]["sha256"].is_string(), "{append:#}");
+        }
+        assert_eq!(gateway.stop(), 0);
+    });
+}
+
+/// Arrow and Avro read back as BigQuery's JSON rows.
+fn rows_are_readable(gateway: &Gateway, reads: &[&Value]) {
+    let mut seen = Vec::new();
+    for read in reads.iter().filter(|read| read["result"]["rows"] == 10) {
+        let shown = gateway.record(read["id"].as_str().unwrap());
+        let data = &shown["result"]["data"];
+        assert!(data["schema"]["fields"].is_array(), "{:#}", shown["result"]);
+        let names: Vec<_> =
+            data["schema"]["fields"].as_array().unwrap().iter().map(|field| &field["name"]).collect();
+        assert_eq!(names, ["id", "name"], "{data}");
+        let mut rows: Vec<String> = data["rows"].as_array().unwrap().iter().map(Value::to_string).collect();
+        rows.sort();
+        assert_eq!(rows.len(), 10, "{shown:#}");
+        assert_eq!(rows[0], r#"{"f":[{"v":"19991"},{"v":"name 19991"}]}"#);
+        seen.push(rows);
+    }
+    assert_eq!(seen.len(), 2, "one by Arrow, one by Avro");
+    assert_eq!(seen[0], seen[1]);
+    let whole = reads.iter().filter(|read| read["result"]["rows"] == 20_000).take(2);
+    for read in whole {
+        let shown = gateway.record(read["id"].as_str().unwrap());
+        let rows = shown["result"]["data"]["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), 20_000);
+        let first = rows.iter().find(|row| row["f"][0]["v"] == "7").unwrap();
+        let cells =
+            r#"{"f":[{"v":"7"},{"v":"name 7"},{"v":"10.5"},{"v":"false"},{"v":"2026-01-08"},{"v":null}]}"#;
+        assert_eq!(first.to_string(), cells);
+    }
+}
+
+const MAKE: &str = "
+from google.cloud import bigquery, bigquery_storage_v1 as s
+from google.cloud.bigquery_storage_v1 import types
+bq = bigquery.Client(); bq.create_dataset('owned', exists_ok=True)
+bq.query('CREATE TABLE IF NOT EXISTS owned.t AS SELECT 1 AS id').result()
+made = s.BigQueryReadClient().create_read_session(parent='projects/proj', max_stream_count=1,
+    read_session=types.ReadSession(table='projects/proj/datasets/owned/tables/t', data_format=2))
+print(made.streams[0].name)
+";
+const READ: &str = "
+import sys
+from google.cloud import bigquery_storage_v1 as s
+try:
+    print(sum(page.row_count for page in s.BigQueryReadClient().read_rows(sys.argv[1])))
+except Exception as error:
+    print(error.code().name if callable(error.code) else error.code, str(error)[:300])
+";
+const UNKNOWN: &str = "
+import google.auth, grpc
+from google.auth.transport.grpc import secure_authorized_channel
+from google.auth.transport.requests import Request
+credentials, _ = google.auth.default(scopes=['https://www.googleapis.com/auth/bigquery'])
+channel = secure_authorized_channel(credentials, Request(), 'bigquerystorage.googleapis.com:443')
+call = channel.unary_unary('/google.cloud.bigquery.storage.v1beta1.BigQueryStorage/CreateReadSession')
+try:
+    call(b'')
+except grpc.RpcError as error:
+    print(error.code().name, error.details())
+";
+
+#[test]
+fn a_stream_belongs_to_whoever_made_its_session() {
+    block_on(async {
+        let emulator = emulator("streams");
+        let world = World::with_storage(HANSARD, &emulator.url, Some(&emulator.storage), "").await;
+        let gateway = world.gateway();
+        let made = exec(&world, &gateway, "alice", &python(&["-c", MAKE]), &[]);
+        let stream = made.stdout.trim();
+        assert!(stream.contains("/streams/"), "{}", made.stderr);
+        let own = exec(&world, &gateway, "alice", &python(&["-c", READ, stream]), &[]);
+        assert_eq!(own.stdout.trim(), "1", "{}", own.stderr);
+        let other = exec(&world, &gateway, "mallory", &python(&["-c", READ, stream]), &[]);
+        assert!(other.stdout.contains("another principal's"), "{} {}", other.stdout, other.stderr);
+        let nobodys = stream.replace("/sessions/", "/sessions/x");
+        let nobodys = exec(&world, &gateway, "alice", &python(&["-c", READ, &nobodys]), &[]);
+        assert!(nobodys.stdout.contains("hansard shows what was started through it"), "{}", nobodys.stdout);
+        let unknown = exec(&world, &gateway, "alice", &python(&["-c", UNKNOWN]), &[]);
+        assert!(unknown.stdout.starts_with("UNIMPLEMENTED"), "{} {}", unknown.stdout, unknown.stderr);
+        let refused = gateway.records(&["--outcome", "refused"]);
+        let codes: Vec<_> = refused.iter().map(|record| record["status"]["grpc"].clone()).collect();
+        assert_eq!(codes, [7, 5, 12], "{refused:#?}");
+        assert_eq!(gateway.stop(), 0);
+    });
+}
