@@ -39,6 +39,8 @@ enum Command {
     Exec(exec::ExecArgs),
     /// Prints the same environment for a shell, and serves it.
     Env(exec::EnvArgs),
+    /// Tries each way in and each hole of a session, and says what is open. Exit 0: nothing is.
+    Doctor(exec::DoctorArgs),
     #[command(hide = true)]
     RunBelow(exec::ChildArgs),
     #[command(hide = true)]
@@ -423,6 +425,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Exec(_) => unreachable!("it has an exit code of its own"),
         Command::Env(args) => exec::env(&args),
+        Command::Doctor(args) => exec::doctor(&args),
         Command::RunBelow(args) => exec::run_child(&args),
         Command::TidyUp(args) => exec::tidy(&args),
         Command::Docs(args) => docs::run(&args),

@@ -51,19 +51,24 @@ impl ServiceAccount {
 
     /// A signed assertion for the token endpoint (RFC 7523), good for an hour.
     pub(crate) fn assertion(&self, scope: &str, now: Timestamp) -> Result<String, CredentialError> {
+        self.assertion_for(&self.token_uri, scope, now)
+    }
+
+    fn assertion_for(&self, aud: &str, scope: &str, now: Timestamp) -> Result<String, CredentialError> {
         let mut header = Header::new(Algorithm::RS256);
         if !self.key_id.is_empty() {
             header.kid = Some(self.key_id.clone());
         }
-        let claims =
-            Claims { iss: &self.email, scope, aud: &self.token_uri, iat: now.secs(), exp: now.secs() + 3600 };
+        let claims = Claims { iss: &self.email, scope, aud, iat: now.secs(), exp: now.secs() + 3600 };
         jsonwebtoken::encode(&header, &claims, &self.key).map_err(|_| CredentialError::CannotSign)
     }
 }
 
-/// What a key file's holder proves itself with at a gateway's own token endpoint: the assertion, good for an hour.
+/// What the holder of a virtual key proves itself with at a gateway's token endpoint, by whatever address that is
+/// reached: an assertion to Google's own audience, as Google's clients send it, good for an hour.
 pub fn key_assertion(file: &Secret, now: Timestamp) -> Result<String, CredentialError> {
-    ServiceAccount::parse(file)?.assertion("https://www.googleapis.com/auth/bigquery", now)
+    let scope = "https://www.googleapis.com/auth/bigquery";
+    ServiceAccount::parse(file)?.assertion_for(GOOGLE_TOKEN_URI, scope, now)
 }
 
 /// Serde's message may quote a value; its place never does.

@@ -13,7 +13,7 @@ use crate::cli::Failure;
 use crate::wiring::env_var;
 
 /// Variables that name another way to Google, another credential or another trust store.
-const HIDDEN: &[&str] = &[
+pub(super) const HIDDEN: &[&str] = &[
     "ALL_PROXY",
     "BIGQUERY_EMULATOR_HOST",
     "CLOUDSDK_ACTIVE_CONFIG_NAME",

@@ -6,6 +6,7 @@ mod place;
 mod environment;
 mod child;
 mod detached;
+mod doctor;
 
 use clap::Args;
 use record::{Clock, SystemClock};
@@ -19,6 +20,7 @@ use tokio::net::TcpListener;
 
 pub(crate) use child::{ChildArgs, run_child};
 pub(crate) use detached::{EnvArgs, env};
+pub(crate) use doctor::{DoctorArgs, doctor};
 pub(crate) use place::{TidyArgs, tidy};
 
 use crate::cli::Failure;
@@ -101,13 +103,18 @@ pub(crate) fn exec(args: &ExecArgs) -> ExitCode {
 }
 
 fn run(args: &ExecArgs) -> Result<u8, Failure> {
-    let program = child::find(&args.command[0])?;
+    exec_words(&args.session, &args.command)
+}
+
+/// Runs a command in a session of its own, to its end; its exit code.
+fn exec_words(session: &SessionArgs, words: &[OsString]) -> Result<u8, Failure> {
+    let program = child::find(&words[0])?;
     runtime()?.block_on(async {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let command: Vec<_> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let command: Vec<_> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let running = start(&args.session, &name, &command.join(" "), listen, Admits::Descendants).await?;
-        let ended = child::run(&args.command, &running.environment).await;
+        let running = start(session, &name, &command.join(" "), listen, Admits::Descendants).await?;
+        let ended = child::run(words, &running.environment).await;
         let exit_code = ended.as_ref().ok().copied();
         let session = running.stop(exit_code).await;
         if let Some(said) = session {
