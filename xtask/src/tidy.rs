@@ -17,6 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("identity", &["outbound", "record", "registry", "state"]),
     ("gateway", &["identity", "ledger", "policy", "record", "registry", "state"]),
     ("bigquery", &["gateway", "ledger", "outbound", "record", "registry", "state"]),
+    ("sidecar", &["outbound", "record", "registry"]),
     ("console", &["identity", "ledger", "record", "registry", "state"]),
 ];
 
@@ -33,6 +34,8 @@ const KEY_CRATES: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["registry", "identity"]),
     ("aws-lc-rs", &["registry", "ledger"]),
     ("zeroize", &["registry"]),
+    // The private CA's own key.
+    ("rcgen", &["sidecar"]),
 ];
 /// Words that hold key material in a library that others use for public keys alone.
 const KEY_WORDS: &[&str] = &["EncodingKey", "aws_lc_rs::rsa", "aws_lc_rs::aead"];
