@@ -36,6 +36,8 @@ journal's. The allocator is jemalloc, for a third more small exchanges within th
 struct Target {
     name: &'static str,
     url: String,
+    /// The process between client and upstream.
+    pid: Option<u32>,
 }
 
 /// What `wrk` measured.
@@ -44,6 +46,8 @@ pub(crate) struct Measured {
     requests_per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
+    /// What the process between spent on one of them.
+    cpu_us: f64,
     pub(crate) failed: u64,
     pub(crate) answered: u64,
 }
@@ -57,12 +61,29 @@ impl Drop for Nginx {
     }
 }
 
-pub(crate) fn run() -> Step {
+/// What a run measures.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Small,
+    Pages,
+}
+
+/// Measures the part that is named, or everything; only that is written down.
+pub(crate) fn run(part: Option<&str>) -> Step {
+    let parts: &[Part] = match part {
+        None => &[Part::Small, Part::Pages],
+        Some("small") => &[Part::Small],
+        Some("pages") => &[Part::Pages],
+        Some(other) => return Err(format!("there is no part '{other}': small, pages")),
+    };
     programs()?;
     step("release build", cargo().args(["build", "--release", "--locked", "--package", "hansard"]))?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-    let report = runtime.block_on(measure())?;
+    let report = runtime.block_on(measure(parts))?;
     println!("{report}");
+    if part.is_some() {
+        return Ok(());
+    }
     let commit =
         output("git", Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root()))?;
     let date = output("date", Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
@@ -83,46 +104,44 @@ pub(crate) fn programs() -> Step {
     tools::apt_install(&missing)
 }
 
-async fn measure() -> Result<String, String> {
+async fn measure(parts: &[Part]) -> Result<String, String> {
     let folder = root().join("target/bench");
     let (direct, _upstream) = upstream(&folder)?;
     let proxy = free_port();
-    let _proxy = nginx(&folder, "proxy", &proxy_conf(proxy, &direct))?;
+    let between = nginx(&folder, "proxy", &proxy_conf(proxy, &direct))?;
     let binary = root().join("target/release/hansard");
     let world = World::new(binary.to_str().unwrap_or_default(), &direct, "").await;
     let gateway = world.gateway();
     let token = world.issuer.token("bench@example.com", &["data"]);
     let targets = [
-        Target { name: "direct", url: direct },
-        Target { name: "nginx", url: format!("http://127.0.0.1:{proxy}") },
-        Target { name: "hansard", url: gateway.url.clone() },
+        Target { name: "direct", url: direct, pid: None },
+        Target { name: "nginx", url: format!("http://127.0.0.1:{proxy}"), pid: Some(worker_of(&between)?) },
+        Target { name: "hansard", url: gateway.url.clone(), pid: Some(gateway.pid()) },
     ];
     let mut report = String::new();
-    let small = script(&folder, "small.lua", &token, SMALL)?;
     let families = world.folder.join("hansard-data/journal");
-    table(&mut report, "`jobs.query`, 20 rows (4 KB), 32 connections", &targets, &small, 32)?;
-    let per_exchange = kept_since(&families, 0)? as f64 / recorded(&gateway).await;
-    table(&mut report, "`jobs.query`, 20 rows (4 KB), 1 connection", &targets, &small, 1)?;
-    let (before, count) = (kept_since(&families, 0)?, recorded(&gateway).await);
-    let page = script(&folder, "page.lua", &token, PAGE)?;
-    table(
-        &mut report,
-        "`getQueryResults`, one page of 30,000 rows (10 MB), 4 connections",
-        &targets,
-        &page,
-        4,
-    )?;
-    let pages = recorded(&gateway).await - count;
-    let page_bytes =
-        fs::metadata(folder.join("data/page.json")).map_err(|error| error.to_string())?.len() as f64;
-    let per_page = kept_since(&families, before)? as f64 / pages;
-    let _ = writeln!(
-        report,
-        "- kept of a small exchange: {:.2} KB; of a page: {:.0} KB, 1/{:.1} of its JSON",
-        per_exchange / 1000.0,
-        per_page / 1000.0,
-        page_bytes / per_page
-    );
+    if parts.contains(&Part::Small) {
+        let small = script(&folder, "small.lua", &token, SMALL)?;
+        table(&mut report, "`jobs.query`, 20 rows (4 KB), 32 connections", &targets, &small, 32)?;
+        let kept = kept_since(&families, 0)? as f64 / recorded(&gateway).await;
+        table(&mut report, "`jobs.query`, 20 rows (4 KB), 1 connection", &targets, &small, 1)?;
+        let _ = writeln!(report, "- kept of a small exchange: {:.2} KB", kept / 1000.0);
+    }
+    if parts.contains(&Part::Pages) {
+        let (before, count) = (kept_since(&families, 0)?, recorded(&gateway).await);
+        let page = script(&folder, "page.lua", &token, PAGE)?;
+        let title = "`getQueryResults`, one page of 30,000 rows (10 MB), 4 connections";
+        table(&mut report, title, &targets, &page, 4)?;
+        let page_bytes =
+            fs::metadata(folder.join("data/page.json")).map_err(|error| error.to_string())?.len() as f64;
+        let kept = kept_since(&families, before)? as f64 / (recorded(&gateway).await - count);
+        let _ = writeln!(
+            report,
+            "- kept of a page: {:.0} KB, 1/{:.1} of its JSON",
+            kept / 1000.0,
+            page_bytes / kept
+        );
+    }
     let _ = writeln!(
         report,
         "- fdatasync of 4 KiB on this disk: p50 {:.2} ms\n{}",
@@ -135,7 +154,9 @@ async fn measure() -> Result<String, String> {
     let starting = Instant::now();
     let gateway = world.gateway();
     let _ = writeln!(report, "- start with that log: {:.1} s", starting.elapsed().as_secs_f64());
-    let _ = writeln!(report, "{}", memory(&folder, &gateway, &token)?);
+    if parts.contains(&Part::Pages) {
+        let _ = writeln!(report, "{}", memory(&folder, &gateway, &token)?);
+    }
     report.push_str(NOTES);
     Ok(report)
 }
@@ -224,13 +245,15 @@ fn field(status: &str, name: &str) -> String {
 fn table(report: &mut String, title: &str, targets: &[Target], script: &Path, connections: u32) -> Step {
     let _ = writeln!(
         report,
-        "## {title}\n\n| way | requests/s | p50 ms | p99 ms | of direct | of nginx |\n|---|---|---|---|---|---|"
+        "## {title}\n\n| way | requests/s | p50 ms | p99 ms | its CPU per request | of direct | of nginx |\n|---|---|---|---|---|---|---|"
     );
     // One after the other, again and again: what disturbs the machine disturbs all of them.
     let mut all = vec![Measured::default(); targets.len()];
     for _ in 0..RUNS {
         for (target, best) in targets.iter().zip(&mut all) {
-            let run = wrk(&target.url, script, connections)?;
+            let before = cpu_ms(target.pid);
+            let mut run = wrk(&target.url, script, connections)?;
+            run.cpu_us = (cpu_ms(target.pid) - before) * 1000.0 / run.answered.max(1) as f64;
             if run.failed > 0 {
                 return Err(format!("{}: {} answers were no 200", target.name, run.failed));
             }
@@ -245,11 +268,12 @@ fn table(report: &mut String, title: &str, targets: &[Target], script: &Path, co
         };
         let _ = writeln!(
             report,
-            "| {} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} |",
+            "| {} | {:.0} | {:.2} | {:.2} | {:.0} µs | {:.2} | {:.2} |",
             target.name,
             best.requests_per_second,
             best.p50_ms,
             best.p99_ms,
+            best.cpu_us,
             of(0),
             of(1)
         );
@@ -278,6 +302,7 @@ pub(crate) fn wrk(url: &str, script: &Path, connections: u32) -> Result<Measured
         requests_per_second: number("Requests/sec:").and_then(|value| value.parse().ok()).unwrap_or(0.0),
         p50_ms: ms("50%"),
         p99_ms: ms("99%"),
+        cpu_us: 0.0,
         failed: failed.unwrap_or(0),
         answered: text
             .lines()
@@ -285,6 +310,22 @@ pub(crate) fn wrk(url: &str, script: &Path, connections: u32) -> Result<Measured
             .and_then(|line| line.split_whitespace().next()?.parse().ok())
             .unwrap_or(0),
     })
+}
+
+/// What a process has spent so far, all its threads together.
+fn cpu_ms(pid: Option<u32>) -> f64 {
+    let stat = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok()).unwrap_or_default();
+    // utime and stime, in hundredths of a second (proc(5)); the name before may hold blanks.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() * 10.0
+}
+
+/// nginx's one worker: the process that does the work.
+fn worker_of(nginx: &Nginx) -> Result<u32, String> {
+    let pid = nginx.0.id();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let worker = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+    worker.ok_or_else(|| "nginx has no worker".to_owned())
 }
 
 fn milliseconds(text: &str) -> f64 {
