@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::layout::Layout;
 use crate::recorder::{LedgerError, io};
 use crate::segment::sync_folder;
-use crate::wal;
+use crate::wal::{self, Log};
 
 /// After a failure it tries again so often.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -23,7 +23,9 @@ pub(crate) type Written = BTreeMap<PathBuf, Arc<File>>;
 pub(crate) struct Checkpoint {
     pub(crate) written: Written,
     /// The files of the log that it makes superfluous.
-    pub(crate) logs: Vec<PathBuf>,
+    pub(crate) logs: Vec<Log>,
+    /// Whether nothing is kept to be written over.
+    pub(crate) drops_spares: bool,
 }
 
 /// The thread that does it, one checkpoint at a time.
@@ -51,12 +53,12 @@ impl Checkpointer {
     }
 
     /// Waits for those that were handed over, then does the last one here.
-    pub(crate) fn finish(&mut self, last: Checkpoint) -> Result<(), LedgerError> {
+    pub(crate) fn finish(&mut self, last: &Checkpoint) -> Result<(), LedgerError> {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        make_durable(&self.layout, &last)
+        make_durable(&self.layout, last)
     }
 }
 
@@ -68,8 +70,8 @@ fn run(layout: &Layout, jobs: &Receiver<Checkpoint>) {
         // that can't be applied before the process ends is applied by the next start.
         for _ in 0..5 {
             std::thread::sleep(AGAIN_AFTER);
-            let again = job.logs.iter().try_for_each(|log| wal::apply(layout, log));
-            match again.and_then(|()| wal::remove(layout, &job.logs)) {
+            let again = job.logs.iter().try_for_each(|log| wal::apply(layout, &log.path));
+            match again.and_then(|()| wal::drop_all(layout, &job.logs)) {
                 Ok(()) => break,
                 Err(error) => tracing::error!(%error, "checkpoint failed again"),
             }
@@ -90,5 +92,8 @@ fn make_durable(layout: &Layout, job: &Checkpoint) -> Result<(), LedgerError> {
             sync_folder(folder).map_err(|error| io(folder, error))?;
         }
     }
-    wal::remove(layout, &job.logs)
+    match job.drops_spares {
+        true => wal::drop_all(layout, &job.logs),
+        false => wal::keep(layout, &job.logs),
+    }
 }

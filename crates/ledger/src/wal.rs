@@ -3,15 +3,18 @@
 //!
 //! ```text
 //! t0  a round's bytes lie in the buffers of their files
-//! t1  all of them are appended here as one frame, and synced   <- only now is anything true
+//! t1  all of them are written here as one frame, and synced   <- only now is anything true
 //! t2  they are written to their files, unsynced
-//! t3  when this file is long: the files are synced, then it is dropped
+//! t3  when this file is long: the files are synced, then it is a spare, and will be written over
 //! ```
 //! After a crash, t2 is done again from what stands here; doing it twice changes nothing.
+//!
+//! A sync is quickest where it changes nothing but bytes that the file has already: a file is used again where
+//! there is a spare, and else lengthened ahead of its frames. Each frame names the file it was written for, so
+//! that one of an earlier use is not taken for its successor.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -22,25 +25,48 @@ use crate::segment::{Segment, make_folder, sync_folder};
 
 /// A frame is at most a round and what one command brings beyond it.
 const FRAME_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// A file is lengthened by so many zeros at once.
+const AHEAD: &[u8] = &[0; 1024 * 1024];
+/// Ahead of longer frames it is not: what they bring outweighs what the file system has to note.
+const AHEAD_OF_BYTES_MAX: usize = 64 * 1024;
+/// Files that are kept to be written over.
+const SPARES_MAX: usize = 2;
 
-/// One file of the log, being appended to.
+/// One file of the log, being written.
 pub(crate) struct Wal {
     file: File,
-    pub(crate) path: PathBuf,
-    /// Bytes that are whole frames.
+    path: PathBuf,
+    number: u64,
+    /// Bytes that are whole frames of this use.
     len: u64,
+    /// Bytes that the file has.
+    allocated: u64,
+    is_sound: bool,
     frame: Vec<u8>,
 }
 
+/// A file of the log that is not written any more.
+pub(crate) struct Log {
+    pub(crate) path: PathBuf,
+    /// Whatever was written to it came to the disk: it may be used again.
+    is_sound: bool,
+}
+
 impl Wal {
-    /// Makes the next file of the log, durably.
+    /// Makes the next file of the log, durably; of a spare if there is one.
     pub(crate) fn create(layout: &Layout) -> Result<Self, LedgerError> {
         let folder = layout.wal();
-        let last = files(layout)?.last().map_or(0, |path| number(path));
-        let path = folder.join(format!("{:016}.wal", last + 1));
-        let file = File::options().create_new(true).append(true).open(&path);
+        let spares = files(layout, SPARE)?;
+        let last = files(layout, LOG)?.last().into_iter().chain(spares.last()).map(|path| number(path)).max();
+        let number = last.unwrap_or(0) + 1;
+        let path = folder.join(format!("{number:016}.{LOG}"));
+        // A spare that a checkpoint drops meanwhile is none.
+        let reused = spares.first().is_some_and(|spare| fs::rename(spare, &path).is_ok());
+        let file = File::options().create_new(!reused).write(true).open(&path);
         let file = file.and_then(|file| sync_folder(&folder).map(|()| file));
-        Ok(Self { file: file.map_err(|error| io(&path, error))?, path, len: 0, frame: Vec::new() })
+        let file = file.map_err(|error| io(&path, error))?;
+        let allocated = file.metadata().map_err(|error| io(&path, error))?.len();
+        Ok(Self { file, path, number, len: 0, allocated, is_sound: true, frame: Vec::new() })
     }
 
     /// Bytes in it.
@@ -48,7 +74,8 @@ impl Wal {
         self.len
     }
 
-    /// Appends what the segments hold as one frame. On an error nothing of it stays.
+    /// Writes what the segments hold as one frame. On an error nothing of it stays, and the file is to be
+    /// retired.
     pub(crate) fn append<'a>(
         &mut self,
         segments: impl Iterator<Item = &'a Segment>,
@@ -58,26 +85,58 @@ impl Wal {
         let mut payload = std::mem::take(&mut self.frame);
         payload.clear();
         payload.resize(frame::HEADER_BYTES, 0);
+        payload.extend_from_slice(&self.number.to_le_bytes());
         segments.for_each(|segment| push_entry(&mut payload, segment));
         frame::finish(&mut payload);
-        let mut written = self.file.write_all(&payload);
+        if sync && payload.len() <= AHEAD_OF_BYTES_MAX {
+            self.lengthen(payload.len() as u64);
+        }
+        let mut written = self.file.write_all_at(&payload, self.len);
         if written.is_ok() {
             between();
             written = if sync { self.sync() } else { Ok(()) };
         }
         match &written {
-            Ok(()) => self.len += payload.len() as u64,
+            Ok(()) => {
+                self.len += payload.len() as u64;
+                self.allocated = self.allocated.max(self.len);
+            }
             // Pages that failed to sync may be dropped by the kernel and marked clean: the frame is cut off, and
             // this file is not written again.
-            Err(_) => drop(self.file.set_len(self.len).and_then(|()| self.file.sync_all())),
+            Err(_) => {
+                self.is_sound = false;
+                drop(self.file.set_len(self.len).and_then(|()| self.file.sync_all()));
+            }
         }
         self.frame = payload;
         written.map_err(|error| io(&self.path, error))
     }
 
-    /// Makes what was appended durable.
+    /// Gives the file the bytes that the next frames will be written over.
+    fn lengthen(&mut self, needed: u64) {
+        // Where it can't be, the frame itself lengthens the file, or fails.
+        if self.len + needed > self.allocated && self.file.write_all_at(AHEAD, self.allocated).is_ok() {
+            self.allocated += AHEAD.len() as u64;
+        }
+    }
+
+    /// Makes what was written durable.
     pub(crate) fn sync(&self) -> std::io::Result<()> {
         self.file.sync_data()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// It is written no more.
+    pub(crate) fn retire(self) -> Log {
+        Log { path: self.path, is_sound: self.is_sound }
+    }
+
+    /// The same after a sync that failed outside of `append`.
+    pub(crate) fn retire_unsound(self) -> Log {
+        Log { path: self.path, is_sound: false }
     }
 }
 
@@ -90,13 +149,18 @@ fn push_entry(payload: &mut Vec<u8>, segment: &Segment) {
     payload.extend_from_slice(bytes);
 }
 
-/// The files of the log, oldest first.
-pub(crate) fn files(layout: &Layout) -> Result<Vec<PathBuf>, LedgerError> {
+/// What a file of the log that counts is called.
+const LOG: &str = "wal";
+/// What one is called whose frames do not count any more.
+const SPARE: &str = "spare";
+
+/// The files of a kind, oldest first.
+fn files(layout: &Layout, kind: &str) -> Result<Vec<PathBuf>, LedgerError> {
     let folder = layout.wal();
     let mut found = Vec::new();
     for entry in fs::read_dir(&folder).map_err(|error| io(&folder, error))? {
         let path = entry.map_err(|error| io(&folder, error))?.path();
-        if path.extension().is_some_and(|extension| extension == "wal") {
+        if path.extension().is_some_and(|extension| extension == kind) {
             found.push(path);
         }
     }
@@ -110,18 +174,19 @@ fn number(path: &Path) -> u64 {
 
 /// Writes what a crash may have left unwritten, and drops the log.
 pub(crate) fn replay(layout: &Layout) -> Result<(), LedgerError> {
-    let files = files(layout)?;
-    for path in &files {
-        apply(layout, path)?;
+    let logs: Vec<Log> = files(layout, LOG)?.into_iter().map(|path| Log { path, is_sound: false }).collect();
+    for log in &logs {
+        apply(layout, &log.path)?;
     }
-    remove(layout, &files)
+    drop_all(layout, &logs)
 }
 
 /// Writes everything that one file of the log holds to where it belongs, durably.
 pub(crate) fn apply(layout: &Layout, path: &Path) -> Result<(), LedgerError> {
     let bytes = fs::read(path).map_err(|error| io(path, error))?;
     let mut open: BTreeMap<String, File> = BTreeMap::new();
-    for (_, payload) in frame::Frames::new(&bytes, 0, FRAME_BYTES_MAX) {
+    let frames = frame::Frames::new(&bytes, 0, FRAME_BYTES_MAX).map(|(_, payload)| payload);
+    for payload in frames.map_while(|payload| of_this_use(payload, number(path))) {
         for Entry { name, offset, bytes } in entries(payload) {
             let target = layout.journal().join(name);
             if !open.contains_key(name) {
@@ -141,10 +206,38 @@ pub(crate) fn apply(layout: &Layout, path: &Path) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// Drops files of the log whose bytes are durable where they belong.
-pub(crate) fn remove(layout: &Layout, files: &[PathBuf]) -> Result<(), LedgerError> {
-    for path in files {
-        fs::remove_file(path).map_err(|error| io(path, error))?;
+/// A frame's entries, if it was written for the file of this number; else it is left of an earlier use.
+fn of_this_use(payload: &[u8], number: u64) -> Option<&[u8]> {
+    let (written_for, entries) = payload.split_first_chunk::<8>()?;
+    (u64::from_le_bytes(*written_for) == number).then_some(entries)
+}
+
+/// Keeps files of the log whose bytes are durable where they belong, to be written over.
+pub(crate) fn keep(layout: &Layout, logs: &[Log]) -> Result<(), LedgerError> {
+    let mut spares = files(layout, SPARE)?.len();
+    for log in logs {
+        let kept = if log.is_sound && spares < SPARES_MAX {
+            spares += 1;
+            fs::rename(&log.path, log.path.with_extension(SPARE))
+        } else {
+            fs::remove_file(&log.path)
+        };
+        kept.map_err(|error| io(&log.path, error))?;
+    }
+    let folder = layout.wal();
+    sync_folder(&folder).map_err(|error| io(&folder, error))
+}
+
+/// Drops files of the log whose bytes are durable where they belong, and all spares: nothing that retention
+/// destroys may be left in them, and a disk that is nearly full needs the room.
+pub(crate) fn drop_all(layout: &Layout, logs: &[Log]) -> Result<(), LedgerError> {
+    let spares = files(layout, SPARE)?;
+    for path in logs.iter().map(|log| &log.path).chain(&spares) {
+        match fs::remove_file(path) {
+            // The writer has taken the spare.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.map_err(|error| io(path, error))?,
+        }
     }
     let folder = layout.wal();
     sync_folder(&folder).map_err(|error| io(&folder, error))
@@ -208,5 +301,35 @@ mod tests {
             payload.extend_from_slice(&0u32.to_le_bytes());
             assert!(entries(&payload).is_empty(), "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_left_of_an_earlier_use_is_not_written_again() {
+        let root = std::env::temp_dir().join(format!("hansard-wal-{}", std::process::id()));
+        let layout = Layout::new(&root);
+        layout.create().unwrap();
+        let mut segment = Segment::open(&layout, "leaves/x.leaves".to_owned()).unwrap();
+        let mut write = |wal: &mut Wal, text: &str| {
+            segment.push(text.as_bytes());
+            wal.append(std::iter::once(&segment), true, || ()).unwrap();
+            segment.discard();
+        };
+        let mut first = Wal::create(&layout).unwrap();
+        write(&mut first, "first");
+        write(&mut first, "stale");
+        keep(&layout, &[first.retire()]).unwrap();
+        assert_eq!((files(&layout, LOG).unwrap().len(), files(&layout, SPARE).unwrap().len()), (0, 1));
+        let mut second = Wal::create(&layout).unwrap();
+        assert_eq!(files(&layout, SPARE).unwrap().len(), 0, "it is used again");
+        // As long as the one it is written over: the stale frame stands right behind it.
+        write(&mut second, "later");
+        drop(second);
+        replay(&layout).unwrap();
+        let bytes = fs::read(layout.journal().join("leaves/x.leaves")).unwrap();
+        let found: Vec<_> =
+            frame::Frames::new(&bytes, 0, 1000).map(|(_, payload)| payload.to_vec()).collect();
+        assert_eq!(found, [b"later".to_vec()]);
+        assert_eq!(fs::read_dir(layout.wal()).unwrap().count(), 0);
+        fs::remove_dir_all(root).unwrap();
     }
 }

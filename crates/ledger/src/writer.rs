@@ -12,7 +12,6 @@
 
 use record::{BlobClass, BlobRef, Clock, Digest, Leaf, LeafBody, RecordKind, SessionId, Timestamp};
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -26,7 +25,7 @@ use crate::leaves;
 use crate::recorder::{self, Durability, LedgerError, Shared};
 use crate::sealing::{Blob, Entries, Group, Sealer, SessionKey, leaf_hash};
 use crate::segment::{self, Segment};
-use crate::wal::Wal;
+use crate::wal::{Log, Wal};
 
 /// Commands that may wait; more callers wait for a place.
 pub(crate) const QUEUE_MAX: usize = 1024;
@@ -154,7 +153,7 @@ pub(crate) struct Writer {
     end: LogEnd,
     wal: Option<Wal>,
     /// Files of the log that are complete and wait for a checkpoint.
-    retired: Vec<PathBuf>,
+    retired: Vec<Log>,
     written: Written,
     checkpointer: Checkpointer,
     unsynced: Unsynced,
@@ -578,7 +577,7 @@ impl Writer {
             Err(error) => tracing::error!(%error, "durable, but not yet in its file"),
         }
         if self.wal.as_ref().is_some_and(|wal| wal.len() >= WAL_BYTES) {
-            self.offer_checkpoint();
+            self.offer_checkpoint(false);
         }
     }
 
@@ -587,7 +586,7 @@ impl Writer {
         let has_log = self.wal.as_ref().is_some_and(|wal| wal.len() > 0) || !self.retired.is_empty();
         if has_log && self.room_made.is_none_or(|made| made.elapsed() >= ROOM_EVERY) {
             self.room_made = Some(Instant::now());
-            self.offer_checkpoint();
+            self.offer_checkpoint(true);
         }
     }
 
@@ -605,7 +604,7 @@ impl Writer {
         Ok(())
     }
 
-    fn offer_checkpoint(&mut self) {
+    fn offer_checkpoint(&mut self, drops_spares: bool) {
         // What is not in its file yet stands in the log alone: the log stays.
         if self.write_segments().is_err() {
             return;
@@ -614,7 +613,7 @@ impl Writer {
         if self.durability == Durability::Spool {
             self.sync_spool();
         }
-        let job = self.checkpoint();
+        let job = self.checkpoint(drops_spares);
         if let Err(job) = self.checkpointer.offer(job) {
             // The one before is still at work: this one waits for the next occasion.
             self.written.extend(job.written);
@@ -627,25 +626,25 @@ impl Writer {
     }
 
     /// Everything that was written since the last one, and a new log from here on.
-    fn checkpoint(&mut self) -> Checkpoint {
+    fn checkpoint(&mut self, drops_spares: bool) -> Checkpoint {
         self.retire();
-        Checkpoint { written: std::mem::take(&mut self.written), logs: std::mem::take(&mut self.retired) }
+        let (written, logs) = (std::mem::take(&mut self.written), std::mem::take(&mut self.retired));
+        Checkpoint { written, logs, drops_spares }
     }
 
     /// The log's file is not written any more.
     fn retire(&mut self) {
-        self.retired.extend(self.wal.take().map(|wal| wal.path));
+        self.retired.extend(self.wal.take().map(Wal::retire));
     }
 
     fn checkpoint_now(&mut self) -> Result<(), LedgerError> {
         self.write_segments()?;
-        let job = self.checkpoint();
-        let logs = job.logs.clone();
+        let job = self.checkpoint(true);
         let fresh = Checkpointer::start(self.layout.clone());
-        let result = std::mem::replace(&mut self.checkpointer, fresh).finish(job);
+        let result = std::mem::replace(&mut self.checkpointer, fresh).finish(&job);
         match result {
             Ok(()) => self.unsynced = Unsynced::default(),
-            Err(_) => self.retired.extend(logs),
+            Err(_) => self.retired.extend(job.logs),
         }
         self.readable.send_replace(self.end.next_n);
         result
@@ -657,12 +656,12 @@ impl Writer {
             Ok(()) => self.unsynced = Unsynced::default(),
             Err(error) => {
                 // What was answered may be lost with the power: the gap says so.
-                let error = recorder::io(&wal.path, error);
+                let error = recorder::io(wal.path(), error);
                 tracing::error!(%error, bytes = self.unsynced.bytes, "spool could not be synced");
                 let now = self.clock.now();
                 self.gap.get_or_insert_with(|| Gap::new(now, &error));
                 self.unsynced = Unsynced::default();
-                self.retire();
+                self.retired.extend(self.wal.take().map(Wal::retire_unsound));
             }
         }
     }

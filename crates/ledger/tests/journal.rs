@@ -350,7 +350,10 @@ fn a_write_ahead_log_that_is_cut_leaves_a_prefix() {
     let log = |folder: &Path| {
         std::fs::read_dir(folder.join("journal/wal")).unwrap().flatten().next().unwrap().path()
     };
-    let whole = std::fs::read(log(&left.0)).unwrap();
+    let mut whole = std::fs::read(log(&left.0)).unwrap();
+    // The file is longer than its frames; some of the zeros behind them are cut too.
+    let used = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    whole.truncate(used + 200);
     let mut seen = std::collections::BTreeSet::new();
     for cut in (0..whole.len()).step_by(23) {
         let torn = Folder::new();
