@@ -50,6 +50,9 @@ const WITHHELD_HEADERS: &[&str] = &[
     "x-guploader-uploadid",
 ];
 
+/// Names the exchange's record.
+const RECORD_HEADER: HeaderName = HeaderName::from_static("x-hansard-record");
+
 /// Parts of an upload that wait for a slow upstream.
 const UPLOAD_PARTS_MAX: usize = 4;
 
@@ -101,19 +104,17 @@ fn upstream_request(
     target: &Uri,
     token: &UpstreamToken,
 ) -> Request<RequestBody> {
-    let mut headers = HeaderMap::new();
-    for name in FORWARDED_HEADERS {
+    let mut headers = HeaderMap::with_capacity(16);
+    for (name, value) in &parts.head.headers {
         // Whether a filtered list changed is not the upstream's to say.
-        if *name == "if-none-match" && is_filtered(parts) {
-            continue;
-        }
-        for value in parts.head.headers.get_all(*name) {
-            headers.append(HeaderName::from_static(name), value.clone());
+        let is_kept = name != header::IF_NONE_MATCH || !is_filtered(parts);
+        if is_kept && FORWARDED_HEADERS.contains(&name.as_str()) {
+            headers.append(name, value.clone());
         }
     }
     headers.insert(header::AUTHORIZATION, token.header());
     // Whoever logs the way out can join it with the record; BigQuery ignores it.
-    headers.insert("x-hansard-record", HeaderValue::from_str(&parts.record.to_string()).expect("a UUID"));
+    headers.insert(RECORD_HEADER, HeaderValue::from_str(&parts.record.to_string()).expect("a UUID"));
     let encoding = match is_filtered(parts) {
         true => HeaderValue::from_static("identity"),
         false => accept_encoding(&parts.head.headers, &parts.plan),
@@ -188,8 +189,10 @@ fn recorded(mut body: RequestBody, parts: &mut Forwardable<Plan>) -> RequestBody
 
 async fn received(bigquery: &BigQuery, parts: Forwardable<Plan>, answer: Upstreamed) -> Answer {
     let (mut head, body) = answer.into_parts();
-    for name in WITHHELD_HEADERS {
-        head.headers.remove(*name);
+    let is_withheld = |name: &&HeaderName| WITHHELD_HEADERS.contains(&name.as_str());
+    let withheld: Vec<HeaderName> = head.headers.keys().filter(is_withheld).cloned().collect();
+    for name in withheld {
+        head.headers.remove(name);
     }
     head.extensions.clear();
     head.version = http::Version::HTTP_11;

@@ -4,6 +4,7 @@ use gateway::{JobRef, JobSeen, JobsSeen, Learnt};
 use http::StatusCode;
 use record::{Job, Statement, Status};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use state::Owned;
 use std::collections::BTreeMap;
@@ -29,7 +30,9 @@ pub(crate) fn from_answer(
     }
     match shape {
         Shape::Query => {
-            serde_json::from_slice(skeleton).map(|answer| of_query(answer, rows, keeps_schema, project))
+            let schema = keeps_schema.then(|| serde_json::from_slice::<SchemaAnswer>(skeleton));
+            let schema = schema.and_then(|kept| kept.ok()?.schema);
+            serde_json::from_slice(skeleton).map(|answer| of_query(answer, rows, schema, project))
         }
         Shape::Job => serde_json::from_slice(skeleton).map(|answer| learnt_of(seen(answer, project))),
         Shape::JobWrapped => {
@@ -97,11 +100,18 @@ struct QueryAnswer {
     num_dml_affected_rows: Option<Value>,
     page_row_count: Option<Value>,
     errors: Vec<ErrorProto>,
-    schema: Option<Value>,
+    /// Whether there is one: what it says is read only where it is kept.
+    schema: Option<IgnoredAny>,
     session_info: Option<Value>,
 }
 
-fn of_query(answer: QueryAnswer, rows: Option<u64>, keeps_schema: bool, project: &str) -> Learnt {
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SchemaAnswer {
+    schema: Option<Value>,
+}
+
+fn of_query(answer: QueryAnswer, rows: Option<u64>, schema: Option<Value>, project: &str) -> Learnt {
     let complete = answer.job_complete.unwrap_or(false);
     let job = reference(&answer.job_reference, &answer.location, project);
     let mut owns: Vec<Owned> = job.iter().map(|job| Owned::job(&job.project, &job.job)).collect();
@@ -135,7 +145,7 @@ fn of_query(answer: QueryAnswer, rows: Option<u64>, keeps_schema: bool, project:
         location,
         rows: rows.or(arrow_rows).or(complete.then_some(0)),
         status: failed.map(proto_status).unwrap_or_default(),
-        schema: answer.schema.filter(|_| keeps_schema),
+        schema,
         owns,
         under_way,
     }

@@ -624,9 +624,9 @@ const RECORDED_HEADERS: &[&str] = &[
 ];
 
 pub(crate) fn recorded_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
-    let said = RECORDED_HEADERS.iter().filter_map(|name| {
-        let value = headers.get(*name)?.to_str().ok()?;
-        Some(((*name).to_owned(), value.chars().take(512).collect()))
+    let said = headers.keys().filter(|name| RECORDED_HEADERS.contains(&name.as_str())).filter_map(|name| {
+        let value = headers.get(name)?.to_str().ok()?;
+        Some((name.as_str().to_owned(), value.chars().take(512).collect()))
     });
     said.collect()
 }

@@ -2,7 +2,6 @@
 
 use identity::{Identified, Stranger};
 use ledger::{IntentDraft, OpenRecord, Recording, StatementText, failpoint};
-use policy::{Expression, Facts};
 use record::{
     Actor, Client, Decision, Effect, Job, PrincipalKind, RecordId, RecordKind, RequestFacts, SessionId,
     Statement, Target, Task,
@@ -20,11 +19,6 @@ use crate::upstream::{Action, JobRef, Marks, Upstream};
 
 /// The principal of the gateway's own questions.
 const OWN_PRINCIPAL: &str = "hansard/gateway";
-
-/// A connection's rules beside its registration.
-pub struct ConnectionRules {
-    pub allow: Expression,
-}
 
 /// What admission came to. The intent is complete, whatever the ruling.
 pub(crate) struct Admission<P> {
@@ -335,10 +329,7 @@ impl<U: Upstream> Gateway<U> {
 
 impl Rulebook {
     fn asker(&self, who: &Identified, connection: Option<&Connection>) -> Asker {
-        let is_auditor = self
-            .auditor
-            .as_ref()
-            .is_some_and(|auditor| auditor.holds(&Facts::about(&who.principal)).unwrap_or(false));
+        let is_auditor = self.standings.of(&who.principal, self).is_auditor;
         let is_shared = connection.is_some_and(|connection| connection.shared_history);
         Asker {
             principal: format!("{}/{}", who.principal.idp, who.principal.id),
@@ -350,12 +341,9 @@ impl Rulebook {
         }
     }
 
-    /// Who counts as an agent. An expression that can't be evaluated makes one: the kind only makes stricter.
+    /// Who counts as an agent.
     fn count_agents(&self, who: &mut Identified) {
-        let Some(agents) = &self.agents else { return };
-        if who.principal.kind != PrincipalKind::Agent
-            && agents.holds(&Facts::about(&who.principal)).unwrap_or(true)
-        {
+        if self.standings.of(&who.principal, self).is_agent {
             who.principal.kind = PrincipalKind::Agent;
         }
     }
@@ -423,15 +411,7 @@ impl Rulebook {
     }
 
     fn allows(&self, who: &Identified, connection: usize) -> bool {
-        let registered = &self.registry.connections[connection];
-        let facts = Facts::about(&who.principal).on(registered.name.as_str(), &registered.projects);
-        match self.rules[connection].allow.holds(&facts) {
-            Ok(allowed) => allowed,
-            Err(error) => {
-                tracing::warn!(connection = %registered.name, %error, "allow can't be evaluated, which denies");
-                false
-            }
-        }
+        self.standings.of(&who.principal, self).allowed[connection]
     }
 }
 

@@ -11,7 +11,7 @@ use registry::Registry;
 use state::{Owners, State};
 use std::sync::{Arc, RwLock};
 
-use crate::admission::{ConnectionRules, Ruling};
+use crate::admission::Ruling;
 use crate::limits::PROBE_BYTES_MAX;
 use crate::metrics::Metrics;
 use crate::ownership::{Claims, Retries};
@@ -20,6 +20,7 @@ use crate::release;
 use crate::reply::Reply;
 use crate::request::{Request, own_request};
 use crate::sessions::Sessions;
+use crate::standing::{ConnectionRules, Standings};
 use crate::strangers::Strangers;
 use crate::upstream::{Question, Speaks, Upstream};
 
@@ -49,6 +50,8 @@ pub struct Rulebook {
     pub admin: Option<Expression>,
     /// Hash of the configuration.
     pub policy: String,
+    /// What its expressions said so far.
+    pub standings: Standings,
 }
 
 /// The gateway.

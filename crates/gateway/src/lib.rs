@@ -12,6 +12,7 @@ mod check;
 mod release;
 mod strangers;
 mod sessions;
+mod standing;
 mod refusal;
 mod request;
 mod reply;
@@ -19,7 +20,7 @@ mod listener;
 mod limits;
 mod metrics;
 
-pub use admission::{Cleared, ConnectionRules, Forwardable, Permit};
+pub use admission::{Cleared, Forwardable, Permit};
 pub use check::Check;
 pub use exchange::{Gateway, GatewayConfig, Rulebook};
 pub use limits::*;
@@ -28,6 +29,7 @@ pub use metrics::{METRICS, Metrics};
 pub use refusal::{Reason, Refusal};
 pub use reply::{Reply, ReplyBody, full};
 pub use request::{BodyError, ClientAddress, Inspect, Presence, Present, Request, RequestBody};
+pub use standing::{ConnectionRules, Standings};
 pub use upstream::{
     Access, Action, Answer, AnswerBody, Chunk, JobRef, JobSeen, JobsSeen, Learnt, Manner, Marks, Need,
     NextChunk, Question, Speaks, Touch, Upstream, UpstreamFault,

@@ -178,7 +178,8 @@ async fn detached<R: Routes>(
     let (head, body) = request.into_parts();
     let (present, presence) = Presence::pair();
     let request = Request { head, body: RequestBody::new(body), client, received: clock.now(), presence };
-    let reply = tokio::spawn(routes.answer(request)).await;
+    // Boxed: the future is long, and a task is moved several times before it stands still.
+    let reply = tokio::spawn(Box::pin(routes.answer(request))).await;
     drop(present);
     reply.unwrap_or_else(|error| {
         tracing::error!(%error, "an exchange broke");

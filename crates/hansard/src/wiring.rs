@@ -1,7 +1,7 @@
 //! From a configuration to running rooms.
 
 use console::{Api, ApiSettings};
-use gateway::{ConnectionRules, Gateway, GatewayConfig, Metrics, Rulebook};
+use gateway::{ConnectionRules, Gateway, GatewayConfig, Metrics, Rulebook, Standings};
 use http::Uri;
 use identity::{EndedSessions, Identity, IdentityConfig, Logins, OidcConfig, OidcProvider, VirtualKeys};
 use ledger::{Durability, Layout, Ledger, LedgerConfig, LedgerError, Recording, Retention};
@@ -301,6 +301,7 @@ impl Settings {
             auditor: self.auditor,
             admin: self.admin,
             policy: self.policy,
+            standings: Standings::default(),
         })
     }
 

@@ -659,7 +659,7 @@ pub(crate) fn first_n(path: &Path) -> u64 {
 
 /// A part of a segment; more of it where a single frame is longer.
 fn read_from(path: &Path, offset: u64) -> Result<Vec<u8>, LedgerError> {
-    const READ_BYTES: u64 = 4 * 1024 * 1024;
+    const READ_BYTES: u64 = 1024 * 1024;
     let bytes = read_at_most(path, offset, READ_BYTES)?;
     match crate::frame::first(&bytes, crate::frame::PAYLOAD_BYTES_MAX) {
         None if bytes.len() as u64 == READ_BYTES => {

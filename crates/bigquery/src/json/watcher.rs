@@ -30,6 +30,14 @@ impl Watcher {
         while at < part.len() {
             if self.in_rows {
                 at += self.rows_part(&part[at..]);
+            } else if self.string && !self.in_key && !self.escaped {
+                let end = quote_or_escape(part, at);
+                self.keep(&part[at..end]);
+                at = end;
+                if let Some(byte) = part.get(at) {
+                    self.byte(*byte);
+                    at += 1;
+                }
             } else {
                 self.byte(part[at]);
                 at += 1;
@@ -48,7 +56,7 @@ impl Watcher {
     }
 
     fn byte(&mut self, byte: u8) {
-        self.keep(byte);
+        self.keep(&[byte]);
         if self.string {
             match byte {
                 _ if self.escaped => self.escaped = false,
@@ -117,7 +125,7 @@ impl Watcher {
                     self.depth -= 1;
                     if self.depth == 1 {
                         self.in_rows = false;
-                        self.keep(b']');
+                        self.keep(b"]");
                         return at + 1;
                     }
                 }
@@ -128,9 +136,9 @@ impl Watcher {
         part.len()
     }
 
-    fn keep(&mut self, byte: u8) {
-        if self.skeleton.len() < SKELETON_BYTES_MAX {
-            self.skeleton.push(byte);
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.skeleton.len() + bytes.len() <= SKELETON_BYTES_MAX {
+            self.skeleton.extend_from_slice(bytes);
         } else {
             self.overflowed = true;
         }
