@@ -6,13 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use testkit::{World, free_port};
+use testkit::{Storage, World, free_port};
 
-use crate::{Step, cargo, output, root, step, tools};
+use crate::{Step, cargo, output, root, step, streams, tools};
 
 /// One measurement runs so long, and so often; the best is printed.
 const SECONDS: u32 = 6;
-const RUNS: u32 = 3;
+pub(crate) const RUNS: u32 = 3;
 
 /// What a profile of such a run says (`perf record -F 499` on the gateway, 32 connections).
 const NOTES: &str = "
@@ -56,7 +56,8 @@ pub(crate) struct Nginx(Child);
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // It ends its worker itself, if it is told to end; killed, it would leave it behind.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         let _ = self.0.wait();
     }
 }
@@ -66,15 +67,17 @@ impl Drop for Nginx {
 enum Part {
     Small,
     Pages,
+    Storage,
 }
 
 /// Measures the part that is named, or everything; only that is written down.
 pub(crate) fn run(part: Option<&str>) -> Step {
     let parts: &[Part] = match part {
-        None => &[Part::Small, Part::Pages],
+        None => &[Part::Small, Part::Pages, Part::Storage],
         Some("small") => &[Part::Small],
         Some("pages") => &[Part::Pages],
-        Some(other) => return Err(format!("there is no part '{other}': small, pages")),
+        Some("storage") => &[Part::Storage],
+        Some(other) => return Err(format!("there is no part '{other}': small, pages, storage")),
     };
     programs()?;
     step("release build", cargo().args(["build", "--release", "--locked", "--package", "hansard"]))?;
@@ -110,7 +113,9 @@ async fn measure(parts: &[Part]) -> Result<String, String> {
     let proxy = free_port();
     let between = nginx(&folder, "proxy", &proxy_conf(proxy, &direct))?;
     let binary = root().join("target/release/hansard");
-    let world = World::new(binary.to_str().unwrap_or_default(), &direct, "").await;
+    let storage = Storage::start(streams::ROWS).await;
+    let binary = binary.to_str().unwrap_or_default();
+    let world = World::with_storage(binary, &direct, Some(&storage.address), "").await;
     let gateway = world.gateway();
     let token = world.issuer.token("bench@example.com", &["data"]);
     let targets = [
@@ -141,6 +146,10 @@ async fn measure(parts: &[Part]) -> Result<String, String> {
             kept / 1000.0,
             page_bytes / kept
         );
+    }
+    if parts.contains(&Part::Storage) {
+        streams::table(&mut report, &folder, &storage, &gateway, &token).await?;
+        let _ = writeln!(report, "{}", streams::slow_reader(&world, &gateway).await?);
     }
     let _ = writeln!(
         report,
@@ -237,7 +246,7 @@ fn memory(folder: &Path, gateway: &testkit::Gateway, token: &str) -> Result<Stri
     ))
 }
 
-fn field(status: &str, name: &str) -> String {
+pub(crate) fn field(status: &str, name: &str) -> String {
     let text = fs::read_to_string(status).unwrap_or_default();
     text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
 }
@@ -313,7 +322,7 @@ pub(crate) fn wrk(url: &str, script: &Path, connections: u32) -> Result<Measured
 }
 
 /// What a process has spent so far, all its threads together.
-fn cpu_ms(pid: Option<u32>) -> f64 {
+pub(crate) fn cpu_ms(pid: Option<u32>) -> f64 {
     let stat = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok()).unwrap_or_default();
     // utime and stime, in hundredths of a second (proc(5)); the name before may hold blanks.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
@@ -321,7 +330,7 @@ fn cpu_ms(pid: Option<u32>) -> f64 {
 }
 
 /// nginx's one worker: the process that does the work.
-fn worker_of(nginx: &Nginx) -> Result<u32, String> {
+pub(crate) fn worker_of(nginx: &Nginx) -> Result<u32, String> {
     let pid = nginx.0.id();
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let worker = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
@@ -417,7 +426,7 @@ fn answer(rows: usize) -> String {
     )
 }
 
-fn nginx(folder: &Path, name: &str, conf: &str) -> Result<Nginx, String> {
+pub(crate) fn nginx(folder: &Path, name: &str, conf: &str) -> Result<Nginx, String> {
     let path = folder.join(format!("{name}.conf"));
     fs::write(&path, conf).map_err(|error| error.to_string())?;
     let child = Command::new(if tools::on_path("nginx") { "nginx" } else { "/usr/sbin/nginx" })
@@ -425,6 +434,7 @@ fn nginx(folder: &Path, name: &str, conf: &str) -> Result<Nginx, String> {
         .arg(folder)
         .arg("-c")
         .arg(&path)
+        .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("nginx: {error}"))?;

@@ -5,6 +5,7 @@ mod docs;
 mod fuzz;
 mod many;
 mod soak;
+mod streams;
 mod test;
 mod tidy;
 mod tools;
@@ -18,7 +19,7 @@ const HELP: &str = "cargo xtask COMMAND
   tidy    only the checks of structure
   docs    writes the documents that are made from the code (--check: only compares)
   bench   prints direct, nginx and hansard side by side; writes docs/performance.md
-          (or a part of it, not written down: bench small|pages)
+          (or a part of it, not written down: bench small|pages|storage)
   fuzz    lets hostile bytes at every parser, 30 seconds each (or: fuzz SECONDS)
   soak    the long versions of the tests (or: soak KILLS EXCHANGES); writes docs/soak.md";
 

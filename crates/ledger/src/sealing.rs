@@ -23,7 +23,11 @@ use crate::{frame, recorder};
 const COMMIT_CONTEXT: &[u8] = b"hansard/blob/v1\0";
 const SALT_BYTES: usize = 32;
 const ENTRY_HEADER_BYTES: usize = 1 + SALT_BYTES;
+/// Rows and long texts.
 const ZSTD_LEVEL: i32 = 1;
+/// What a round brings of short ones: its tables would cost more than they save.
+const ZSTD_LEVEL_SHORT: i32 = -1;
+const SHORT_BYTES: usize = 64 * 1024;
 /// Parsed key files that are kept.
 const KEY_FILES_MAX: usize = 8;
 /// A key frame is a session and a wrapped key.
@@ -357,11 +361,16 @@ impl Sealer {
 
 /// Appends the compressed payload. A compressor's tables are large, so each thread keeps its own.
 pub(crate) fn compress(payload: &[u8], out: &mut Vec<u8>) {
-    thread_local! {
-        static COMPRESSOR: RefCell<zstd::bulk::Compressor<'static>> =
-            RefCell::new(zstd::bulk::Compressor::new(ZSTD_LEVEL).expect("the level is a valid one"));
+    type Compressor = RefCell<zstd::bulk::Compressor<'static>>;
+    fn new(level: i32) -> Compressor {
+        RefCell::new(zstd::bulk::Compressor::new(level).expect("the level is a valid one"))
     }
-    let packed = COMPRESSOR.with_borrow_mut(|compressor| compressor.compress(payload));
+    thread_local! {
+        static LONG: Compressor = new(ZSTD_LEVEL);
+        static SHORT: Compressor = new(ZSTD_LEVEL_SHORT);
+    }
+    let compressor = if payload.len() <= SHORT_BYTES { &SHORT } else { &LONG };
+    let packed = compressor.with_borrow_mut(|compressor| compressor.compress(payload));
     out.extend_from_slice(&packed.expect("compressing into memory does not fail"));
 }
 

@@ -4,6 +4,7 @@
 mod issuer;
 mod tap;
 mod scripted;
+mod storage;
 mod judge;
 mod process;
 mod world;
@@ -16,5 +17,6 @@ pub use issuer::{Issuer, UPSTREAM_TOKEN, token_by_key};
 pub use judge::{Judgement, judge};
 pub use process::{Gateway, Output, run};
 pub use scripted::{Script, Scripted, ScriptedReply};
+pub use storage::{Got, Rows, Storage, StorageClient};
 pub use tap::{Seen, Tap};
 pub use world::{Emulator, UPSTREAM_PRINCIPAL, World, free_port, tools};
