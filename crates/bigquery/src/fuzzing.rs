@@ -65,12 +65,9 @@ pub fn statement(is_job: bool, body: &[u8]) {
         received: at,
         presence,
     };
-    let marks = gateway::Marks {
-        record: record::RecordId::new(at),
-        session: record::SessionId::new(at),
-        label_jobs: true,
-        principal: "ada@example.com".to_owned(),
-    };
+    let (record, session) = (record::RecordId::new(at), record::SessionId::new(at));
+    let marks =
+        gateway::Marks { label_jobs: true, ..gateway::Marks::new(record, session, "ada@example.com") };
     let Ok(action) = crate::understand::understand(route, &request, &marks) else { return };
     let forwarded = action.plan.body.unwrap_or(body);
     if forwarded.is_empty() {

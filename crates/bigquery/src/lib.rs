@@ -11,6 +11,7 @@ mod answer;
 mod jobs_list;
 mod learn;
 mod refuse;
+mod sisters;
 mod uploads;
 mod discovery;
 mod storage;
@@ -22,6 +23,7 @@ pub mod fuzzing;
 pub use json::RowColumns;
 pub use methods::{Effect, METHODS, Method, Shape, named};
 pub use refuse::{error_body, token_error};
+pub use sisters::{API_HEADER, SISTERS};
 
 use bytes::Bytes;
 use gateway::{
@@ -97,7 +99,9 @@ impl Upstream for BigQuery {
     }
 
     fn serves_any(&self, route: &Route) -> bool {
-        matches!(route, Route::Rest(route) if route.kind == route::RouteKind::Discovery)
+        // A description of an API belongs to no project.
+        let kind = if let Route::Rest(route) = route { Some(route.kind) } else { None };
+        matches!(kind, Some(route::RouteKind::Discovery | route::RouteKind::Sister(_)))
     }
 
     fn inspect(&self, route: &Route, read: &[u8]) -> Inspect {

@@ -6,6 +6,7 @@ use http::request::Parts;
 use std::collections::BTreeMap;
 
 use crate::methods::{METHODS, Method};
+use crate::sisters;
 
 /// A request that found its method.
 pub struct Route {
@@ -36,6 +37,8 @@ pub(crate) enum RouteKind {
     UploadPart,
     /// The discovery document.
     Discovery,
+    /// A request for an API beside BigQuery's, by its name.
+    Sister(&'static str),
 }
 
 impl Route {
@@ -49,6 +52,7 @@ impl Route {
             RouteKind::Plain(method) => method.name,
             RouteKind::UploadAtOnce | RouteKind::UploadStart | RouteKind::UploadPart => "jobs.insert",
             RouteKind::Discovery => "discovery.getRest",
+            RouteKind::Sister(api) => api,
         }
     }
 
@@ -84,6 +88,9 @@ pub(crate) fn route(head: &Parts) -> Result<Route, Refusal> {
         query_in_body,
         boundary: None,
     };
+    if let Some(api) = sisters::named(head) {
+        return sisters::route(route, api?, head);
+    }
     if is_discovery(uri.path()) {
         return if route.verb == Verb::GET { Ok(route) } else { Err(unknown(head)) };
     }
@@ -175,7 +182,7 @@ fn effective_verb(head: &Parts) -> Result<(Verb, bool), Refusal> {
 }
 
 /// Decoded segments; none for a path that two readers could understand differently.
-fn segments(path: &str) -> Option<Vec<String>> {
+pub(crate) fn segments(path: &str) -> Option<Vec<String>> {
     path.split('/')
         .map(|segment| {
             let decoded = percent_decode(segment)?;

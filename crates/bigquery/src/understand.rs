@@ -17,6 +17,7 @@ use std::ops::Range;
 use crate::json::{Edit, Mask, Members, Splice, check_plain, members};
 use crate::methods::{Effect, Method, Shape};
 use crate::route::{Route, RouteKind, parse_query, percent_encode};
+use crate::sisters;
 use crate::touches::{self, Property, Reached, TOUCHES_MAX, TableName};
 
 /// Labels that a job may have at all is 64: with so many of the client's own, ours have no place.
@@ -53,7 +54,7 @@ pub struct Plan {
 /// How much of a body must be there.
 pub(crate) fn inspect(route: &Route, read: &[u8]) -> Inspect {
     match (&route.kind, &route.boundary) {
-        (RouteKind::Plain(_) | RouteKind::UploadStart, _) => Inspect::More,
+        (RouteKind::Plain(_) | RouteKind::UploadStart | RouteKind::Sister(_), _) => Inspect::More,
         (RouteKind::UploadAtOnce, Some(boundary)) => match first_part(read, boundary) {
             Some(_) => Inspect::Enough,
             None => Inspect::More,
@@ -192,6 +193,9 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
     let body = Body::of(&route, &request.head.headers, read)?;
     let asked = body.asked(method)?;
     same_project(&route, &asked)?;
+    if let RouteKind::Sister(api) = route.kind {
+        sisters::allowed(api, marks)?;
+    }
     let spliced = splice(&route, method, &body, &asked, marks)?;
     let touches = touches::touches(&route, method, &asked.reached());
     if touches.len() >= TOUCHES_MAX {
@@ -256,10 +260,15 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
             body: spliced.body.or_else(|| body.replacement()),
             edits,
             shape,
-            scope: crate::methods::scope(method),
+            scope: match route.kind {
+                RouteKind::Sister(_) => sisters::scope(&route.verb),
+                _ => crate::methods::scope(method),
+            },
             project: route.project().unwrap_or_default().to_owned(),
             parent: route.query_value("parentJobId").map(str::to_owned),
-            repeatable: is_dry || method.is_some_and(|method| method.effect == Effect::Read),
+            repeatable: (method.is_none() && sisters::is_read(&route.verb))
+                || is_dry
+                || method.is_some_and(|method| method.effect == Effect::Read),
             upload_id: route.query_value("upload_id").map(str::to_owned),
             keeps_schema: fields.is_some(),
             kind: route.kind,
@@ -273,7 +282,7 @@ fn method_of(route: &Route) -> Option<&'static Method> {
         RouteKind::UploadAtOnce | RouteKind::UploadStart | RouteKind::UploadPart => {
             crate::methods::named("jobs.insert")
         }
-        RouteKind::Discovery => None,
+        RouteKind::Discovery | RouteKind::Sister(_) => None,
     }
 }
 
@@ -290,7 +299,8 @@ struct Body {
 impl Body {
     fn of(route: &Route, headers: &HeaderMap, read: &Bytes) -> Result<Self, Refusal> {
         let is_json =
-            matches!(route.kind, RouteKind::Plain(_) | RouteKind::UploadStart) && !route.query_in_body;
+            matches!(route.kind, RouteKind::Plain(_) | RouteKind::UploadStart | RouteKind::Sister(_))
+                && !route.query_in_body;
         if is_json {
             let (whole, decoded) = decoded(headers, read)?;
             let json = (!whole.is_empty()).then_some(0..whole.len());
@@ -582,6 +592,7 @@ fn target(route: &Route, query: &[(String, String)], fields: Option<&str>, shape
     }
     let root = match route.kind {
         RouteKind::Plain(_) | RouteKind::Discovery => "/bigquery/v2/",
+        RouteKind::Sister(_) => "/",
         RouteKind::UploadAtOnce | RouteKind::UploadStart | RouteKind::UploadPart => "/upload/bigquery/v2/",
     };
     let mark = if pairs.is_empty() { "" } else { "?" };

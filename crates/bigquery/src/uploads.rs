@@ -7,6 +7,7 @@ use state::Upload;
 use crate::BigQuery;
 use crate::forward::own_address;
 use crate::route::RouteKind;
+use crate::sisters;
 use crate::understand::Plan;
 
 /// Google's upload addresses live a week.
@@ -18,6 +19,10 @@ type Failure = (StatusCode, &'static str, String);
 /// Where a request goes: the upstream's address and the plan's path, or the address of its upload.
 pub(crate) async fn target(bigquery: &BigQuery, parts: &Forwardable<Plan>) -> Result<Uri, Failure> {
     let bad = |why: &str| (StatusCode::BAD_GATEWAY, "badGateway", format!("{why}."));
+    if let RouteKind::Sister(api) = parts.plan.kind {
+        let address = sisters::target(&parts.connection().upstream_apis, api, &parts.plan.target);
+        return address.ok_or_else(|| bad("The connection's upstream_apis and this path make no URL"));
+    }
     if parts.plan.kind != RouteKind::UploadPart {
         let address = join(&parts.connection().upstream, &parts.plan.target);
         return address.ok_or_else(|| bad("The connection's upstream and this path make no URL"));

@@ -194,7 +194,7 @@ impl<U: Upstream> Gateway<U> {
         request.presence.within(self.sessions.ending(session));
         let id = RecordId::new(request.received);
         let mut known = Known::default();
-        let marks = Marks { record: id, session, label_jobs: false, principal: String::new() };
+        let marks = Marks::new(id, session, "");
         let ruled = self.rule(&rulebook, &who, request, &mut known, marks).await;
         let by = By {
             actor: who.actor(),
@@ -253,7 +253,7 @@ impl<U: Upstream> Gateway<U> {
         let id = RecordId::new(request.received);
         let route = self.upstream.route(request).ok()?;
         let project = self.upstream.project(&route, request.body.read()).unwrap_or_default();
-        let marks = Marks { record: id, session, label_jobs: false, principal: OWN_PRINCIPAL.to_owned() };
+        let marks = Marks::new(id, session, OWN_PRINCIPAL);
         let action = self.upstream.understand(route, request, &marks).ok()?;
         let method = action.method.clone();
         let mut known =
@@ -304,7 +304,10 @@ impl<U: Upstream> Gateway<U> {
         }
         let asker = Arc::new(asker);
         inspected.map_err(body_refusal)?;
-        marks.label_jobs = registered.is_some_and(|registered| registered.label_jobs);
+        if let Some(registered) = registered {
+            marks.label_jobs = registered.label_jobs;
+            marks.apis.clone_from(&registered.apis);
+        }
         marks.principal.clone_from(&asker.principal);
         let understood = self.upstream.understand(route, request, &marks).map(|action| {
             known.method = action.method.clone();

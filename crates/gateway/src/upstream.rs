@@ -71,6 +71,15 @@ pub struct Marks {
     pub label_jobs: bool,
     /// Who asks: ids that must be one principal's own are made from it.
     pub principal: String,
+    /// APIs beside BigQuery's that the connection lets through.
+    pub apis: Vec<String>,
+}
+
+impl Marks {
+    /// For an exchange whose connection is not known yet: no labels, no API but BigQuery's.
+    pub fn new(record: RecordId, session: record::SessionId, principal: &str) -> Self {
+        Self { record, session, label_jobs: false, principal: principal.to_owned(), apis: Vec::new() }
+    }
 }
 
 /// A question of the gateway's own.

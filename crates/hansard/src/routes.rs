@@ -48,6 +48,9 @@ impl AllRoutes {
         if let Some(refusal) = reported(&request) {
             return self.gateway.refuse_request(request, refusal).await;
         }
+        if request.head.headers.contains_key(bigquery::API_HEADER) {
+            return self.gateway.exchange(request).await;
+        }
         let path = request.head.uri.path();
         match (request.head.method.as_str(), path) {
             ("GET" | "HEAD", "/healthz") => text(StatusCode::OK, "alive\n"),

@@ -344,6 +344,8 @@ impl Settings {
                 projects: connection.projects.clone(),
                 upstream: connection.upstream.get_ref().parse().expect("checked with the settings"),
                 upstream_storage: storage_uri(&self.loaded, connection)?,
+                upstream_apis: apis_address(&self.loaded, connection)?,
+                apis: connection.apis.get_ref().clone(),
                 label_jobs: connection.label_jobs,
                 shared_history: connection.shared_history,
                 credential,
@@ -423,6 +425,26 @@ fn storage_uri(loaded: &Loaded, connection: &crate::config::Connection) -> Resul
             ),
         )
     })
+}
+
+/// Where a connection's other APIs are. Their names are checked too.
+fn apis_address(loaded: &Loaded, connection: &crate::config::Connection) -> Result<String, ConfigError> {
+    if let Some(unknown) =
+        connection.apis.get_ref().iter().find(|api| !bigquery::SISTERS.contains(&api.as_str()))
+    {
+        let known = bigquery::SISTERS.join(", ");
+        let why = format!("apis names '{unknown}', which hansard does not carry; known: {known}");
+        return Err(loaded.error_at(&connection.apis.span(), why));
+    }
+    let given = connection.upstream_apis.get_ref();
+    let uri: Result<Uri, _> = given.replace("{api}", "api").parse();
+    match uri.is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none()) {
+        true => Ok(given.clone()),
+        false => Err(loaded.error_at(
+            &connection.upstream_apis.span(),
+            format!("upstream_apis = \"{given}\" is no address, such as \"https://{{api}}.googleapis.com\""),
+        )),
+    }
 }
 
 fn check_names(loaded: &Loaded) -> Result<(), ConfigError> {

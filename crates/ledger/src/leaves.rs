@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::frame;
-use crate::sealing::{compress, decompress};
+use crate::sealing::{Effort, compress, decompress};
 
 /// Begins a frame of leaves, and tells one from a blob's.
 const MAGIC: &[u8] = b"HSL1";
@@ -22,7 +22,7 @@ pub(crate) fn pack(leaves: &[Vec<u8>]) -> Vec<u8> {
     let mut packed = Vec::with_capacity(MAGIC.len() + 4 + whole / 2);
     packed.extend_from_slice(MAGIC);
     packed.extend_from_slice(&(whole as u32).to_le_bytes());
-    compress(&plain, &mut packed);
+    compress(&plain, Effort::Quick, &mut packed);
     packed
 }
 

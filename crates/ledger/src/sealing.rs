@@ -23,10 +23,7 @@ use crate::{frame, recorder};
 const COMMIT_CONTEXT: &[u8] = b"hansard/blob/v1\0";
 const SALT_BYTES: usize = 32;
 const ENTRY_HEADER_BYTES: usize = 1 + SALT_BYTES;
-/// Rows and long texts.
-const ZSTD_LEVEL: i32 = 1;
-/// What a round brings of short ones: its tables would cost more than they save.
-const ZSTD_LEVEL_SHORT: i32 = -1;
+/// Up to here, a group of short payloads is short itself.
 const SHORT_BYTES: usize = 64 * 1024;
 /// Parsed key files that are kept.
 const KEY_FILES_MAX: usize = 8;
@@ -187,14 +184,15 @@ impl Sealer {
     /// Packs and seals a large payload by itself; takes some milliseconds for a MiB.
     pub(crate) fn seal(&self, class: BlobClass, session: SessionId, at: Timestamp, payload: &[u8]) -> Blob {
         let packed = if class == BlobClass::Rows { self.packing.pack(payload) } else { None };
-        let (tag, stored) = match &packed {
-            Some(packed) => (Tag::Packed, packed.as_slice()),
-            None => (Tag::Plain, payload),
+        let (tag, stored, effort) = match &packed {
+            Some(packed) => (Tag::Packed, packed.as_slice(), Effort::Usual),
+            None if class == BlobClass::Rows => (Tag::Plain, payload, Effort::Quick),
+            None => (Tag::Plain, payload, Effort::Usual),
         };
         let salt = random_bytes::<SALT_BYTES>();
         let mut entries = Entries::default();
         let (_, size) = entries.add(tag, &salt, stored);
-        let group = self.seal_group(class, session, &at.day(), &entries);
+        let group = self.seal_group_with(effort, class, session, &at.day(), &entries);
         Blob::Sealed { group, size, commit: commit(&salt, stored) }
     }
 
@@ -206,10 +204,22 @@ impl Sealer {
         day: &str,
         entries: &Entries,
     ) -> Group {
+        let effort = if entries.plain.len() <= SHORT_BYTES { Effort::Quick } else { Effort::Usual };
+        self.seal_group_with(effort, class, session, day, entries)
+    }
+
+    fn seal_group_with(
+        &self,
+        effort: Effort,
+        class: BlobClass,
+        session: SessionId,
+        day: &str,
+        entries: &Entries,
+    ) -> Group {
         let key = self.key_for(class, session, day);
         let mut clear = Vec::with_capacity(4 + entries.plain.len() / 2);
         clear.extend_from_slice(&(entries.plain.len() as u32).to_le_bytes());
-        compress(&entries.plain, &mut clear);
+        compress(&entries.plain, effort, &mut clear);
         let mut payload = session.0.as_bytes().to_vec();
         payload.extend_from_slice(&key.key.seal(&context(class, session), &clear));
         Group { class, day: day.to_owned(), payload, key }
@@ -359,17 +369,30 @@ impl Sealer {
     }
 }
 
+/// How much work a payload is worth.
+#[derive(Clone, Copy)]
+pub(crate) enum Effort {
+    /// Rows by column, uploads and long texts.
+    Usual,
+    /// What a round brings of short ones, whose tables would cost more than they save; and rows in a form that is
+    /// dense already (Arrow, Avro), which pass by the gigabyte.
+    Quick,
+}
+
 /// Appends the compressed payload. A compressor's tables are large, so each thread keeps its own.
-pub(crate) fn compress(payload: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn compress(payload: &[u8], effort: Effort, out: &mut Vec<u8>) {
     type Compressor = RefCell<zstd::bulk::Compressor<'static>>;
-    fn new(level: i32) -> Compressor {
+    fn of_level(level: i32) -> Compressor {
         RefCell::new(zstd::bulk::Compressor::new(level).expect("the level is a valid one"))
     }
     thread_local! {
-        static LONG: Compressor = new(ZSTD_LEVEL);
-        static SHORT: Compressor = new(ZSTD_LEVEL_SHORT);
+        static USUAL: Compressor = of_level(1);
+        static QUICK: Compressor = of_level(-5);
     }
-    let compressor = if payload.len() <= SHORT_BYTES { &SHORT } else { &LONG };
+    let compressor = match effort {
+        Effort::Usual => &USUAL,
+        Effort::Quick => &QUICK,
+    };
     let packed = compressor.with_borrow_mut(|compressor| compressor.compress(payload));
     out.extend_from_slice(&packed.expect("compressing into memory does not fail"));
 }

@@ -52,6 +52,10 @@ pub struct Connection {
     pub upstream: Uri,
     /// Where its Storage API is.
     pub upstream_storage: Uri,
+    /// Where the APIs beside it are; `{api}` stands for the name of one.
+    pub upstream_apis: String,
+    /// Those that are let through, by name.
+    pub apis: Vec<String>,
     /// Whether jobs carry `hansard_session` and `hansard_record`.
     pub label_jobs: bool,
     /// Whether principals may reach each other's jobs and results.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::answer::{self, Answer, google_error};
 use crate::handed::Handed;
-use crate::{REFUSE_HEADER, hosts};
+use crate::{API_HEADER, REFUSE_HEADER, hosts};
 
 type Outgoing = UnsyncBoxBody<Bytes, hyper::Error>;
 
@@ -31,6 +31,7 @@ const NOT_PASSED: &[&str] = &[
     "transfer-encoding",
     "upgrade",
     REFUSE_HEADER,
+    API_HEADER,
 ];
 
 /// The way to the gateway.
@@ -58,6 +59,16 @@ impl Forwarder {
 
     /// A request for BigQuery. `origin` is what the client takes us for, such as `https://bigquery.googleapis.com`.
     pub(crate) async fn forward(&self, request: Request<Incoming>, origin: &str) -> Answer {
+        self.forward_to(request, origin, None).await
+    }
+
+    /// The same for an API beside BigQuery's, on its own host: the gateway says whether it is let through.
+    pub(crate) async fn forward_api(&self, request: Request<Incoming>, host: &str) -> Answer {
+        let api = host.split('.').next().unwrap_or_default();
+        self.forward_to(request, &format!("https://{host}"), HeaderValue::from_str(api).ok()).await
+    }
+
+    async fn forward_to(&self, request: Request<Incoming>, origin: &str, api: Option<HeaderValue>) -> Answer {
         if let Credential::Foreign(sha256) = self.credential(request.headers()) {
             return self.report(&request, &format!("foreign-token {sha256}")).await;
         }
@@ -65,6 +76,9 @@ impl Forwarder {
         let (head, body) = request.into_parts();
         let mut headers = passed(&head.headers);
         headers.insert(header::AUTHORIZATION, self.bearer());
+        if let Some(api) = api {
+            headers.insert(HeaderName::from_static(API_HEADER), api);
+        }
         if is_grpc {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }

@@ -184,6 +184,7 @@ impl Sidecar {
         }
         match host(name) {
             Host::BigQuery => self.forwarder.forward(request, &format!("https://{name}")).await,
+            Host::Sister => self.forwarder.forward_api(request, name).await,
             Host::Shared if is_for_gateway(request.uri()) => {
                 self.forwarder.forward(request, &format!("https://{name}")).await
             }

@@ -285,11 +285,20 @@ pub struct Connection {
     /// Where BigQuery's Storage API is; else beside `upstream`, as at Google. `http://` is HTTP/2 without TLS.
     #[schemars(with = "Option<String>")]
     pub upstream_storage: Option<Spanned<String>>,
+    /// APIs beside BigQuery's that are carried and recorded, by name: analyticshub, biglake, bigqueryconnection,
+    /// bigquerydatapolicy, bigquerydatatransfer, bigquerymigration, bigqueryreservation, dataform (REST alone).
+    #[serde(default = "nothing")]
+    #[schemars(with = "Vec<String>")]
+    pub apis: Spanned<Vec<String>>,
+    /// Where those are; `{api}` stands for the name.
+    #[serde(default = "upstream_apis")]
+    #[schemars(with = "String")]
+    pub upstream_apis: Spanned<String>,
     /// CEL: who may use it; `"true"` = everyone signed in.
     #[schemars(with = "String")]
     pub allow: Spanned<String>,
     /// Where data may be sent to. It is enforced later.
-    #[serde(default = "no_egress")]
+    #[serde(default = "nothing")]
     #[schemars(with = "Vec<String>")]
     pub allow_egress: Spanned<Vec<String>>,
     /// Whether jobs carry the labels `hansard_session` and `hansard_record`.
@@ -304,7 +313,11 @@ fn upstream() -> Spanned<String> {
     Spanned::new(0..0, "https://bigquery.googleapis.com".to_owned())
 }
 
-fn no_egress() -> Spanned<Vec<String>> {
+fn upstream_apis() -> Spanned<String> {
+    Spanned::new(0..0, "https://{api}.googleapis.com".to_owned())
+}
+
+fn nothing() -> Spanned<Vec<String>> {
     Spanned::new(0..0, Vec::new())
 }
 

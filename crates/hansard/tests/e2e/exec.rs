@@ -307,6 +307,53 @@ fn foreign_tokens_and_other_apis_are_refused_and_recorded() {
 }
 
 #[test]
+fn an_api_beside_bigquery_is_carried_where_the_connection_names_it() {
+    block_on(async {
+        let set = Set::new().await;
+        let config = set.world.folder.join("hansard.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let apis = format!(
+            "apis = [\"bigqueryreservation\"]\nupstream_apis = \"{}/{{api}}\"\nallow = ",
+            set.upstream.url
+        );
+        std::fs::write(&config, text.replacen("allow = ", &apis, 1)).unwrap();
+        assert_eq!(set.gateway.stop(), 0);
+        let gateway = set.world.gateway();
+        let exec = |url: &str, more: &[&str]| {
+            let base = ["exec", "--gateway", &gateway.url, "--key", "key.json", "--", "curl", "-s", url];
+            let mut command = Command::new(HANSARD);
+            command.args([&base[..], more].concat()).current_dir(&set.world.folder);
+            command.env("HOME", &set.world.folder).env("XDG_RUNTIME_DIR", &set.world.folder);
+            run(command.env_remove("XDG_CONFIG_HOME"))
+        };
+        let reservations = "https://bigqueryreservation.googleapis.com/v1/projects/proj/locations/us/reservations?reservationId=r";
+        let body = r#"{"slotCapacity":"100"}"#;
+        let made = exec(reservations, &["-H", "Content-Type: application/json", "-d", body]);
+        assert!(made.stdout.contains("datasetList"), "the upstream's one answer: {made:?}");
+        let refused =
+            exec("https://bigquerydatatransfer.googleapis.com/v1/projects/proj/transferConfigs", &[]);
+        assert!(refused.stdout.contains("accessDenied"), "{refused:?}");
+        let elsewhere =
+            exec("https://bigqueryreservation.googleapis.com/v1/projects/other/reservations", &[]);
+        assert!(elsewhere.stdout.contains("no connection of yours serves project"), "{elsewhere:?}");
+
+        let asked = set.upstream.asked();
+        let sent: Vec<_> = asked.iter().filter(|asked| asked.uri().path().contains("/v1/projects")).collect();
+        assert_eq!(sent.len(), 1, "what is not allowed is never forwarded");
+        let path = "/bigqueryreservation/v1/projects/proj/locations/us/reservations?reservationId=r";
+        assert_eq!(sent[0].uri().path_and_query().unwrap().as_str(), path);
+        assert_eq!(sent[0].body(), body);
+        assert!(!sent[0].headers().contains_key("x-hansard-api"), "our own header stays with us");
+        let records = gateway.records(&[]);
+        let carried: Vec<_> =
+            records.iter().filter(|record| record["target"]["method"] == "bigqueryreservation").collect();
+        assert_eq!(carried[0]["outcome"], "ok");
+        assert_eq!(gateway.record(carried[0]["id"].as_str().unwrap())["request"]["body"], body);
+        assert_eq!(gateway.stop(), 0);
+    });
+}
+
+#[test]
 fn the_port_is_for_its_own_programs() {
     block_on(async {
         let set = Set::new().await;

@@ -13,6 +13,7 @@ mod ownership;
 mod scripted;
 mod sign_in;
 mod storage;
+mod streams;
 mod uploads;
 
 /// The binary under test.
