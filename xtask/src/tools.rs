@@ -16,6 +16,8 @@ pub(crate) fn install() -> Result<PathBuf, String> {
     let python_clients = clients.join("python");
     venv(&cache, "clients", &python_clients.join("requirements.txt"))?;
     venv(&cache, "storage", &python_clients.join("storage-requirements.txt"))?;
+    // dbt, ibis and bigframes.
+    venv(&cache, "analytics", &python_clients.join("analytics-requirements.txt"))?;
     compose_schema(&cache, &python_clients.join("compose-requirements.txt"))?;
     if venv(&cache, "emulator", &clients.join("python/emulator-requirements.txt"))? {
         let home = cache.join("emulator-home");

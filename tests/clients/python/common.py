@@ -80,7 +80,8 @@ def plain(value):
 
 def described(error):
     # SQLAlchemy and the DB-API wrap the client's own error; the innermost one says what the server said.
-    while cause := getattr(error, "orig", None) or error.__cause__:
+    # Below that one, gRPC's says the same with its addresses.
+    while (cause := getattr(error, "orig", None) or error.__cause__) and not hasattr(cause, "debug_error_string"):
         error = cause
     code = getattr(error, "code", None)
     return {

@@ -1,35 +1,16 @@
-"""google-cloud-bigquery-storage beside google-cloud-bigquery, doing what their users do; see ../README.md.
+"""google-cloud-bigquery-storage beside google-cloud-bigquery, doing what its users do; see ../README.md."""
 
-BIGQUERY_STORAGE names the Storage API's plain address (host:port); absent under `hansard exec`."""
-
-import os
 import queue
 
-import grpc
-from google.cloud import bigquery_storage_v1 as storage
 from google.cloud.bigquery_storage_v1 import types
-from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
-from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from common import DATASET, PROJECT, client, step
+from storage_clients import read_client, write_client
 
 bq = client()
-ADDRESS = os.environ.get("BIGQUERY_STORAGE")
 TABLE = f"projects/{PROJECT}/datasets/{DATASET}/tables/people"
 ROWS = 20_000
-
-
-def read_client():
-    if ADDRESS is None:
-        return storage.BigQueryReadClient()
-    return storage.BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=grpc.insecure_channel(ADDRESS)))
-
-
-def write_client():
-    if ADDRESS is None:
-        return storage.BigQueryWriteClient()
-    return storage.BigQueryWriteClient(transport=BigQueryWriteGrpcTransport(channel=grpc.insecure_channel(ADDRESS)))
 
 
 def main():

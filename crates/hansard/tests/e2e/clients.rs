@@ -97,7 +97,7 @@ fn pandas_gbq_under_exec() {
 
 #[test]
 fn node_under_exec() {
-    let program = node_program;
+    let program = || node("scenario.mjs");
     check_exec(Client { name: "node_exec", program, by_key: true, differs: NO_SUCH_JOB, steps: 50 });
 }
 
@@ -150,8 +150,9 @@ fn pandas_gbq() {
 }
 
 #[test]
-fn node() {
-    check(Client { name: "node", program: node_program, by_key: true, differs: NO_SUCH_JOB, steps: 50 });
+fn node_by_key() {
+    let program = || node("scenario.mjs");
+    check(Client { name: "node", program, by_key: true, differs: NO_SUCH_JOB, steps: 50 });
 }
 
 #[test]
@@ -180,23 +181,26 @@ fn bq() {
     });
 }
 
-fn scenario(interpreter: &str, script: &str) -> Command {
+pub(crate) fn scenario(interpreter: &str, script: &str) -> Command {
     let mut command = Command::new(interpreter);
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients").join(script));
     command
 }
 
-fn script(interpreter: &str, script: &str) -> Command {
+pub(crate) fn script(interpreter: &str, script: &str) -> Command {
     scenario(tools().join(interpreter).to_str().expect("a path"), script)
 }
 
-/// Node finds modules beside the script: the script is read from where they are.
-fn node_program() -> Command {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/node/scenario.mjs");
-    let beside = tools().join("node").join(format!("scenario-{}.mjs", std::process::id()));
-    std::fs::copy(source, &beside).expect("the scenario");
+/// Node finds modules in a folder above the script: the scripts are read from where they are.
+pub(crate) fn node(script: &str) -> Command {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/node");
+    let below = tools().join("node").join(format!("run-{}", std::process::id()));
+    std::fs::create_dir_all(&below).expect("a folder");
+    for name in ["common.mjs", script] {
+        std::fs::copy(source.join(name), below.join(name)).expect("the scenario");
+    }
     let mut command = Command::new("node");
-    command.arg(beside);
+    command.arg(below.join(script));
     command
 }
 
@@ -306,7 +310,7 @@ fn check_exec(client: Client) {
 }
 
 /// Every exchange that a client caused is of the one session that `exec` opened.
-fn one_session_has_it_all(gateway: &Gateway) {
+pub(crate) fn one_session_has_it_all(gateway: &Gateway) {
     let records = gateway.records(&[]);
     let opened: Vec<_> =
         records.iter().filter(|record| record["event"]["action"] == "session.open").collect();

@@ -15,6 +15,7 @@ mod sign_in;
 mod storage;
 mod streams;
 mod uploads;
+mod ways;
 
 /// The binary under test.
 pub(crate) const HANSARD: &str = env!("CARGO_BIN_EXE_hansard");

@@ -1,0 +1,2 @@
+{{ config(materialized='table', tags=['broken']) }}
+SELECT nope FROM {{ ref('customers') }}
