@@ -1,13 +1,15 @@
 //! More clients, and the other ways in: what docs/clients.md says of each.
 
 use serde_json::{Value, json};
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::Arc;
-
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use testkit::{Emulator, Gateway, Output, Scripted, ScriptedReply, Tap, UPSTREAM_TOKEN, World, ask, run};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::clients::{node, one_session_has_it_all, script};
+use crate::clients::{node, one_session_has_it_all, scenario, script};
 use crate::{HANSARD, block_on};
 
 /// The emulator, a tap before its REST API, and a gateway before both.
@@ -103,31 +105,29 @@ impl Set {
             "type": "external_account", "subject_token_type": kind, "credential_source": source,
             "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/x",
             "token_url": format!("{}/v1/token", self.gateway.url),
+            "token_info_url": format!("{}/v1/introspect", self.gateway.url),
         });
         let path = folder.join("federated.json");
         std::fs::write(&path, file.to_string()).unwrap();
         path
     }
 
-    /// What the upstream saw has a record each, and came by the gateway's credential alone.
     fn all_is_recorded(&self) {
-        let records = self.gateway.records(&[]);
-        let seen = self.upstream.seen();
-        assert!(!seen.is_empty(), "nothing came through");
-        for seen in &seen {
-            let given = seen.headers.get("authorization").and_then(|value| value.to_str().ok());
-            assert_eq!(
-                given,
-                Some(format!("Bearer {UPSTREAM_TOKEN}").as_str()),
-                "{} {}",
-                seen.method,
-                seen.uri
-            );
-            let id = seen.record().unwrap_or_default();
-            let record = records.iter().find(|record| record["id"] == id.as_str());
-            let record = record.unwrap_or_else(|| panic!("no record of {} {}", seen.method, seen.uri));
-            assert_ne!(record["outcome"], "refused", "{record:#}");
-        }
+        all_is_recorded(&self.gateway.records(&[]), &self.upstream);
+    }
+}
+
+/// What the upstream saw has a record each, and came by the gateway's credential alone.
+fn all_is_recorded(records: &[Value], upstream: &Tap) {
+    let seen = upstream.seen();
+    assert!(!seen.is_empty(), "nothing came through");
+    for seen in &seen {
+        let given = seen.headers.get("authorization").and_then(|value| value.to_str().ok());
+        assert_eq!(given, Some(format!("Bearer {UPSTREAM_TOKEN}").as_str()), "{} {}", seen.method, seen.uri);
+        let id = seen.record().unwrap_or_default();
+        let record = records.iter().find(|record| record["id"] == id.as_str());
+        let record = record.unwrap_or_else(|| panic!("no record of {} {}", seen.method, seen.uri));
+        assert_ne!(record["outcome"], "refused", "{record:#}");
     }
 }
 
@@ -241,6 +241,31 @@ fn adbc_under_exec() {
     });
 }
 
+/// Whether a program that Debian does not have is on this machine.
+fn is_here(program: &str) -> bool {
+    let here = Path::new("/usr/bin").join(program).exists();
+    if !here {
+        println!("SKIPPED: {program} is not installed on this machine");
+    }
+    here
+}
+
+#[test]
+fn gcloud_under_exec() {
+    if !is_here("gcloud") {
+        return;
+    }
+    block_on(async {
+        let set = Set::new("gcloud").await;
+        let through = set.exec(&scenario("bash", "gcloud/scenario.sh"));
+        let direct = set.direct(scenario("bash", "gcloud/scenario.sh"));
+        assert_same(&direct, &through);
+        assert_eq!(failed(&through.objects()), ["table_missing", "dataset_is_gone"]);
+        one_session_has_it_all(&set.gateway);
+        set.all_is_recorded();
+    });
+}
+
 fn python_ways() -> Command {
     script("storage/bin/python", "python/ways_scenario.py")
 }
@@ -304,6 +329,16 @@ fn a_federated_credential_file_is_exchanged_at_the_gateway() {
                 .env("GOOGLE_APPLICATION_CREDENTIALS", set.credential(source).await);
             assert_same(&direct, &run(program.env("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "1")));
         }
+        // gcloud asks at the file's `token_info_url` whose token it has, before it uses it.
+        if is_here("gcloud") {
+            let mut gcloud = at_home(Command::new("gcloud"));
+            gcloud.args(["alpha", "bq", "datasets", "list", "--project=proj", "--format=json"]);
+            gcloud.env("CLOUDSDK_CONFIG", set.world.folder.join("gcloud"));
+            gcloud.env("CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE", set.credential("file").await);
+            let endpoint = format!("{}/bigquery/v2/", set.gateway.url);
+            let answer = run(gcloud.env("CLOUDSDK_API_ENDPOINT_OVERRIDES_BIGQUERY", endpoint));
+            assert_eq!(answer.stdout.trim(), "[]", "{}", answer.stderr);
+        }
         set.all_is_recorded();
         let records = set.gateway.records(&[]);
         let exchanges = records.iter().filter(|record| record["kind"] == "exchange");
@@ -311,4 +346,189 @@ fn a_federated_credential_file_is_exchanged_at_the_gateway() {
             assert_eq!(exchange["actor"]["id"]["value"], "alice@example.com", "{exchange:#}");
         }
     });
+}
+
+/// A proxy in place of DNS: names of a universe lead to the gateway, whatever the port; others nowhere.
+struct Names {
+    url: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Names {
+    async fn start(universe: &'static str, gateway: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let kept = kept.clone();
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        head.push(client.read_u8().await.ok()?);
+                    }
+                    let head = String::from_utf8_lossy(&head).into_owned();
+                    let name = head.strip_prefix("CONNECT ")?.split(' ').next()?.to_owned();
+                    kept.lock().unwrap().push(name.clone());
+                    let host = name.split(':').next()?;
+                    if !host.ends_with(universe) {
+                        return client.write_all(b"HTTP/1.1 403 Forbidden\r\n\r\n").await.ok();
+                    }
+                    let mut server = TcpStream::connect(("127.0.0.1", gateway)).await.ok()?;
+                    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
+                    tokio::io::copy_bidirectional(&mut client, &mut server).await.ok().map(|_| ())
+                });
+            }
+        });
+        Self { url, asked }
+    }
+
+    /// What was asked for since the last time.
+    fn asked(&self) -> Vec<String> {
+        let names = self.so_far();
+        self.asked.lock().unwrap().clear();
+        names
+    }
+
+    fn so_far(&self) -> Vec<String> {
+        let mut names = self.asked.lock().unwrap().clone();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+const UNIVERSE: &str = "hansard.test";
+
+/// The gateway of a world again, by TLS, as `bigquery.UNIVERSE` and `bigquerystorage.UNIVERSE`.
+struct Secure {
+    child: Child,
+}
+
+impl Secure {
+    fn start(world: &World) -> Self {
+        let names = format!("subjectAltName=DNS:bigquery.{UNIVERSE},DNS:bigquerystorage.{UNIVERSE}");
+        let request =
+            "req -x509 -newkey rsa:2048 -nodes -keyout tls.key -out tls.crt -days 1 -subj /CN=hansard";
+        let mut openssl = Command::new("openssl");
+        let made = run(openssl.current_dir(&world.folder).args(request.split(' ')).args(["-addext", &names]));
+        assert_eq!(made.code, 0, "{}", made.stderr);
+        let file = world.folder.join("hansard.toml");
+        let tls = "[server.tls]\ncert = \"tls.crt\"\nkey = { file = \"tls.key\" }\n\n[[identity.oidc]]";
+        let config = std::fs::read_to_string(&file).unwrap().replacen("[[identity.oidc]]", tls, 1);
+        let public = format!("[server]\npublic_url = \"https://bigquery.{UNIVERSE}\"\n");
+        std::fs::write(&file, config.replacen("[server]\n", &public, 1)).unwrap();
+        let log = std::fs::File::create(world.folder.join("tls.log")).unwrap();
+        let mut serve = Command::new(HANSARD);
+        serve.arg("serve").current_dir(&world.folder).stdout(log.try_clone().unwrap()).stderr(log);
+        let secure = Self { child: serve.spawn().unwrap() };
+        let until = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(("127.0.0.1", world.port)).is_err() {
+            assert!(Instant::now() < until, "it does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        secure
+    }
+}
+
+impl Drop for Secure {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a client needs to be in the universe: a key of it, its name, its certificate and its names.
+fn in_universe(program: Command, world: &World, names: &Names, universe: &str) -> Command {
+    let key = std::fs::read(world.folder.join("key.json")).unwrap();
+    let mut key: Value = serde_json::from_slice(&key).unwrap();
+    key["universe_domain"] = universe.into();
+    let file = world.folder.join("universe.json");
+    std::fs::write(&file, key.to_string()).unwrap();
+    let mut program = at_home(program);
+    for name in ["HTTPS_PROXY", "https_proxy"] {
+        program.env(name, &names.url);
+    }
+    let bundles = ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"];
+    for name in bundles.into_iter().chain(["NODE_EXTRA_CA_CERTS", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE"]) {
+        program.env(name, world.folder.join("tls.crt"));
+    }
+    program.env("GOOGLE_CLOUD_UNIVERSE_DOMAIN", universe).env("CLOUDSDK_CORE_UNIVERSE_DOMAIN", universe);
+    program.env("GOOGLE_APPLICATION_CREDENTIALS", file);
+    program
+}
+
+#[test]
+fn a_universe_domain_leads_to_the_gateway() {
+    block_on(async {
+        let set = Set::new("universe").await;
+        let ways = || {
+            let mut program = python_ways();
+            program.env("WAYS_STORAGE", "1");
+            program
+        };
+        let direct = set.direct(ways());
+        set.key();
+        let Set { world, upstream, gateway, .. } = &set;
+        assert_eq!(run(Command::new("kill").arg(gateway.pid().to_string())).code, 0);
+        while std::net::TcpStream::connect(("127.0.0.1", world.port)).is_ok() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _secure = Secure::start(world);
+        let names = Names::start(UNIVERSE, world.port).await;
+        let with_port = format!("{UNIVERSE}:8443");
+
+        // Python, with its Storage API: no other name is ever asked for.
+        for (universe, port) in [(UNIVERSE, 443), (&with_port, 8443)] {
+            assert_same(&direct, &run(&mut in_universe(ways(), world, &names, universe)));
+            let expected = ["bigquery", "bigquerystorage"].map(|name| format!("{name}.{UNIVERSE}:{port}"));
+            assert_eq!(names.asked(), expected);
+            bq_in_universe(world, &names, universe, port);
+        }
+        // Go honours it for REST alone, Node not at all. A key of ours is worth nothing where they go.
+        let adbc = script("storage/bin/python", "python/adbc_scenario.py");
+        let mut adbc = in_universe(adbc, world, &names, UNIVERSE)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let wanted = [format!("bigquery.{UNIVERSE}:443"), "bigquerystorage.googleapis.com:443".to_owned()];
+        let until = Instant::now() + Duration::from_secs(30);
+        while names.so_far() != wanted {
+            assert!(Instant::now() < until, "{:?}", names.asked());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        adbc.kill().unwrap();
+        adbc.wait().unwrap();
+        names.asked();
+        let node = run(&mut in_universe(node("ways_scenario.mjs"), world, &names, UNIVERSE));
+        assert!(node.objects().iter().all(|step| step["error"]["code"] == 403), "{}", node.stdout);
+        assert_eq!(names.asked(), ["bigquery.googleapis.com:443"]);
+        all_is_recorded(&gateway.records(&[]), upstream);
+    });
+}
+
+fn bq_in_universe(world: &World, names: &Names, universe: &str, port: u16) {
+    if !is_here("bq") {
+        return;
+    }
+    let token = world.folder.join("token");
+    std::fs::write(&token, world.issuer.token("alice@example.com", &["data"])).unwrap();
+    let mut bq = in_universe(bq_query(world), world, names, universe);
+    bq.env_remove("GOOGLE_APPLICATION_CREDENTIALS").env("CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", token);
+    let answer = run(&mut bq);
+    assert!(answer.stdout.contains(ANSWER), "{} {}", answer.stdout, answer.stderr);
+    assert_eq!(names.asked(), [format!("bigquery.{UNIVERSE}:{port}")]);
+}
+
+const ANSWER: &str = r#"[{"answer":"42"}]"#;
+
+/// One query by bq, with nothing of the person's own.
+fn bq_query(world: &World) -> Command {
+    std::fs::write(world.folder.join("bigqueryrc"), "").unwrap();
+    let mut bq = Command::new("bq");
+    bq.args(["--project_id=proj", "--format=json", "query", "--use_legacy_sql=false", "SELECT 42 AS answer"]);
+    bq.env("BIGQUERYRC", world.folder.join("bigqueryrc")).env("CLOUDSDK_CONFIG", world.folder.join("gcloud"));
+    bq
 }
