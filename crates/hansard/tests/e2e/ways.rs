@@ -158,15 +158,22 @@ fn rows_read(gateway: &Gateway) -> u64 {
 }
 
 #[test]
-fn dbt_under_exec() {
+fn dbt_under_exec_and_by_key() {
     block_on(async {
         let set = Set::new("dbt").await;
-        let steps = set.same_under_exec(script("analytics/bin/python", "python/dbt_scenario.py")).await;
+        let dbt = || script("analytics/bin/python", "python/dbt_scenario.py");
+        let steps = set.same_under_exec(dbt()).await;
         assert_eq!(steps.len(), 14);
         assert_eq!(value(&steps, "show"), &json!([["Ada", "4.0"], ["Bo", "3.5"]]));
         // The emulator's gap: the statement that reads a catalog from INFORMATION_SCHEMA.
         assert_eq!(value(&steps, "docs_generate"), false);
         assert_eq!(failed(&steps), ["dataset_is_gone"]);
+
+        let mut by_key = at_home(dbt());
+        let through = run(by_key.env("BIGQUERY_URL", &set.gateway.url).env("BIGQUERY_KEY_FILE", set.key()));
+        assert_eq!(steps, through.objects(), "{}", through.stderr);
+        set.gateway.until_jobs_are_recorded().await;
+        set.all_is_recorded();
     });
 }
 
