@@ -273,6 +273,22 @@ fn gcloud_under_exec() {
     });
 }
 
+/// Google's Java client is not to be had here; what it goes by is.
+#[test]
+fn a_jvm_gets_through_with_a_trust_store_and_its_own_proxy_options() {
+    if !is_here("keytool") {
+        return;
+    }
+    block_on(async {
+        let set = Set::new("java").await;
+        let through = set.exec(&scenario("bash", "java/scenario.sh"));
+        assert_same(&set.direct(scenario("bash", "java/scenario.sh")), &through);
+        assert_eq!(value(&through.objects(), "query"), &json!([200, "Ada"]));
+        one_session_has_it_all(&set.gateway);
+        set.all_is_recorded();
+    });
+}
+
 fn python_ways() -> Command {
     script("storage/bin/python", "python/ways_scenario.py")
 }
