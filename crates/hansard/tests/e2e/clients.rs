@@ -341,7 +341,7 @@ type Steps = Vec<(String, String)>;
 
 fn steps(client: &Client, command: &mut Command) -> Steps {
     let output = run(command.env("BIGQUERY_PROJECT", "proj"));
-    let steps: Steps = output
+    let mut steps: Steps = output
         .objects()
         .into_iter()
         .map(|step| (step["step"].as_str().unwrap_or_default().to_owned(), step.to_string()))
@@ -354,6 +354,7 @@ fn steps(client: &Client, command: &mut Command) -> Steps {
         output.stderr,
         output.stdout
     );
+    steps.push(("exit code".to_owned(), output.code.to_string()));
     steps
 }
 
