@@ -1,5 +1,9 @@
 //! More clients, and the other ways in: what docs/clients.md says of each.
 
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,10 +16,11 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::clients::{node, one_session_has_it_all, scenario, script};
 use crate::{HANSARD, block_on};
 
-/// The emulator, a tap before its REST API, and a gateway before both.
+/// The emulator, taps before its APIs, and a gateway before both.
 struct Set {
     emulator: Emulator,
     upstream: Tap,
+    storage: StorageTap,
     world: World,
     gateway: Gateway,
 }
@@ -25,9 +30,10 @@ impl Set {
         let log = std::env::temp_dir().join(format!("hansard-emulator-{name}-{}.log", std::process::id()));
         let emulator = Emulator::start(&log);
         let upstream = Tap::start(&emulator.url).await;
-        let world = World::with_storage(HANSARD, &upstream.url, Some(&emulator.storage), "").await;
+        let storage = StorageTap::start(&emulator.storage).await;
+        let world = World::with_storage(HANSARD, &upstream.url, Some(&storage.address), "").await;
         let gateway = world.gateway();
-        Self { emulator, upstream, world, gateway }
+        Self { emulator, upstream, storage, world, gateway }
     }
 
     fn key(&self) -> PathBuf {
@@ -112,23 +118,72 @@ impl Set {
         path
     }
 
+    /// What the upstream saw has a record each, and came by the gateway's credential alone.
     fn all_is_recorded(&self) {
-        all_is_recorded(&self.gateway.records(&[]), &self.upstream);
+        let records = self.gateway.records(&[]);
+        let credential = format!("Bearer {UPSTREAM_TOKEN}");
+        let seen = self.upstream.seen();
+        assert!(!seen.is_empty(), "nothing came through");
+        for seen in &seen {
+            let given = seen.headers.get("authorization").and_then(|value| value.to_str().ok());
+            assert_eq!(given, Some(credential.as_str()), "{} {}", seen.method, seen.uri);
+            let id = seen.record().unwrap_or_default();
+            let record = records.iter().find(|record| record["id"] == id.as_str());
+            let record = record.unwrap_or_else(|| panic!("no record of {} {}", seen.method, seen.uri));
+            assert_ne!(record["outcome"], "refused", "{record:#}");
+        }
+        let calls = self.storage.calls.lock().unwrap();
+        for (path, given) in calls.iter() {
+            assert_eq!(*given, credential, "{path}");
+        }
+        for method in ["CreateReadSession", "ReadRows"] {
+            let seen = calls.iter().filter(|(path, _)| path.ends_with(&format!("/{method}"))).count();
+            let name = format!("BigQueryRead.{method}");
+            let recorded = records.iter().filter(|record| record["target"]["method"] == name.as_str());
+            assert_eq!(recorded.count(), seen, "{name}");
+        }
     }
 }
 
-/// What the upstream saw has a record each, and came by the gateway's credential alone.
-fn all_is_recorded(records: &[Value], upstream: &Tap) {
-    let seen = upstream.seen();
-    assert!(!seen.is_empty(), "nothing came through");
-    for seen in &seen {
-        let given = seen.headers.get("authorization").and_then(|value| value.to_str().ok());
-        assert_eq!(given, Some(format!("Bearer {UPSTREAM_TOKEN}").as_str()), "{} {}", seen.method, seen.uri);
-        let id = seen.record().unwrap_or_default();
-        let record = records.iter().find(|record| record["id"] == id.as_str());
-        let record = record.unwrap_or_else(|| panic!("no record of {} {}", seen.method, seen.uri));
-        assert_ne!(record["outcome"], "refused", "{record:#}");
+/// A tap before the Storage API: each call's path, and what it was authorised by.
+struct StorageTap {
+    address: String,
+    calls: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl StorageTap {
+    async fn start(target: &str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let calls: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+        let (kept, target) = (calls.clone(), target.to_owned());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(pass_calls(client, target.clone(), kept.clone()));
+            }
+        });
+        Self { address, calls }
     }
+}
+
+async fn pass_calls(
+    client: TcpStream,
+    target: String,
+    kept: Arc<Mutex<Vec<(String, String)>>>,
+) -> Option<()> {
+    let server = TokioIo::new(TcpStream::connect(target).await.ok()?);
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), server);
+    let (sender, connection) = handshake.await.ok()?;
+    tokio::spawn(connection);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let given = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+        let call = (request.uri().path().to_owned(), given.unwrap_or_default().to_owned());
+        kept.lock().unwrap().push(call);
+        let mut sender = sender.clone();
+        async move { sender.send_request(request).await }
+    });
+    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    server.serve_connection(TokioIo::new(client), service).await.ok()
 }
 
 fn assert_same(direct: &Output, through: &Output) {
@@ -493,7 +548,7 @@ fn a_universe_domain_leads_to_the_gateway() {
         };
         let direct = set.direct(ways());
         set.key();
-        let Set { world, upstream, gateway, .. } = &set;
+        let Set { world, gateway, .. } = &set;
         assert_eq!(run(Command::new("kill").arg(gateway.pid().to_string())).code, 0);
         while std::net::TcpStream::connect(("127.0.0.1", world.port)).is_ok() {
             std::thread::sleep(Duration::from_millis(20));
@@ -528,7 +583,7 @@ fn a_universe_domain_leads_to_the_gateway() {
         let node = run(&mut in_universe(node("ways_scenario.mjs"), world, &names, UNIVERSE));
         assert!(node.objects().iter().all(|step| step["error"]["code"] == 403), "{}", node.stdout);
         assert_eq!(names.asked(), ["bigquery.googleapis.com:443"]);
-        all_is_recorded(&gateway.records(&[]), upstream);
+        set.all_is_recorded();
     });
 }
 
