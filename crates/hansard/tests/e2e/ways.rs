@@ -303,7 +303,7 @@ fn adbc_under_exec() {
     });
 }
 
-/// Whether a program that Debian does not have is on this machine.
+/// Whether a program that the tests do not install is on this machine.
 fn is_here(program: &str) -> bool {
     let here = Path::new("/usr/bin").join(program).exists();
     if !here {
@@ -313,7 +313,7 @@ fn is_here(program: &str) -> bool {
 }
 
 #[test]
-fn gcloud_under_exec() {
+fn gcloud_under_exec_and_by_key_and_by_token() {
     if !is_here("gcloud") {
         return;
     }
@@ -324,8 +324,35 @@ fn gcloud_under_exec() {
         assert_same(&direct, &through);
         assert_eq!(failed(&through.objects()), ["table_missing", "dataset_is_gone"]);
         one_session_has_it_all(&set.gateway);
+
+        let mut by_key = gcloud_list(&set);
+        by_key.env("CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE", set.key());
+        by_key.env("CLOUDSDK_AUTH_TOKEN_HOST", format!("{}/token", set.gateway.url));
+        let token = set.world.folder.join("token");
+        std::fs::write(&token, set.world.issuer.token("alice@example.com", &["data"])).unwrap();
+        let mut by_token = gcloud_list(&set);
+        by_token.env("CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", token);
+        for command in [&mut by_key, &mut by_token] {
+            let answer = run(command);
+            assert_eq!(answer.stdout.trim(), "[]", "{}", answer.stderr);
+        }
         set.all_is_recorded();
+        let records = set.gateway.records(&[]);
+        let who = |record: &Value| record["actor"]["id"]["value"].as_str().unwrap_or_default().to_owned();
+        let lists = records.iter().filter(|record| record["target"]["method"] == "datasets.list").map(who);
+        let expected = ["agent@example.com", "agent@example.com", "alice@example.com"];
+        assert_eq!(lists.collect::<Vec<_>>(), expected);
     });
+}
+
+/// One list of datasets by gcloud, with nothing of the person's own.
+fn gcloud_list(set: &Set) -> Command {
+    let mut gcloud = at_home(Command::new("gcloud"));
+    gcloud.args(["alpha", "bq", "datasets", "list", "--project=proj", "--format=json"]);
+    gcloud.env("CLOUDSDK_CONFIG", set.world.folder.join("gcloud"));
+    let endpoint = format!("{}/bigquery/v2/", set.gateway.url);
+    gcloud.env("CLOUDSDK_API_ENDPOINT_OVERRIDES_BIGQUERY", endpoint);
+    gcloud
 }
 
 /// Google's Java client is not to be had here; what it goes by is.
@@ -409,12 +436,8 @@ fn a_federated_credential_file_is_exchanged_at_the_gateway() {
         }
         // gcloud asks at the file's `token_info_url` whose token it has, before it uses it.
         if is_here("gcloud") {
-            let mut gcloud = at_home(Command::new("gcloud"));
-            gcloud.args(["alpha", "bq", "datasets", "list", "--project=proj", "--format=json"]);
-            gcloud.env("CLOUDSDK_CONFIG", set.world.folder.join("gcloud"));
-            gcloud.env("CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE", set.credential("file").await);
-            let endpoint = format!("{}/bigquery/v2/", set.gateway.url);
-            let answer = run(gcloud.env("CLOUDSDK_API_ENDPOINT_OVERRIDES_BIGQUERY", endpoint));
+            let file = set.credential("file").await;
+            let answer = run(gcloud_list(&set).env("CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE", file));
             assert_eq!(answer.stdout.trim(), "[]", "{}", answer.stderr);
         }
         set.all_is_recorded();
