@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use testkit::{Emulator, Gateway, Output, Scripted, ScriptedReply, Tap, UPSTREAM_TOKEN, World, ask, run};
+use testkit::{
+    Emulator, Gateway, Output, Scripted, ScriptedReply, Tap, UPSTREAM_TOKEN, World, ask, run, tools,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -213,7 +215,7 @@ fn rows_read(gateway: &Gateway) -> u64 {
 }
 
 #[test]
-fn dbt_under_exec_and_by_key() {
+fn dbt_under_exec_and_by_every_credential() {
     block_on(async {
         let set = Set::new("dbt").await;
         let dbt = || script("analytics/bin/python", "python/dbt_scenario.py");
@@ -229,7 +231,29 @@ fn dbt_under_exec_and_by_key() {
         assert_eq!(steps, through.objects(), "{}", through.stderr);
         set.gateway.until_jobs_are_recorded().await;
         set.all_is_recorded();
+
+        // A connection alone: by a provider's token, and by a credential file that the environment names.
+        let mut by_token = dbt_debug(&set, "token");
+        by_token.env("BIGQUERY_TOKEN", set.world.issuer.token("bob@example.com", &["data"]));
+        let mut by_file = dbt_debug(&set, "exec");
+        by_file.env("GOOGLE_APPLICATION_CREDENTIALS", set.credential("file").await);
+        for (who, mut command) in [("bob@example.com", by_token), ("alice@example.com", by_file)] {
+            let debug = run(command.env(VARIABLE, &set.gateway.url));
+            assert_eq!(debug.code, 0, "{}", debug.stdout);
+            assert!(debug.stdout.contains("Connection test: [OK connection ok]"), "{}", debug.stdout);
+            let records = set.gateway.records(&[]);
+            assert!(records.iter().any(|record| record["actor"]["id"]["value"] == who), "{records:#?}");
+        }
     });
+}
+
+fn dbt_debug(set: &Set, target: &str) -> Command {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/dbt");
+    let mut dbt = at_home(Command::new(tools().join("analytics/bin/dbt")));
+    dbt.args(["--no-use-colors", "debug", "--project-dir"]).arg(&project).arg("--profiles-dir").arg(&project);
+    dbt.env("DBT_TARGET", target).env("BIGQUERY_URL", &set.gateway.url);
+    dbt.env("DBT_LOG_PATH", &set.world.folder).env("DBT_TARGET_PATH", &set.world.folder);
+    dbt
 }
 
 #[test]
