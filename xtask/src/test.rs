@@ -1,6 +1,6 @@
 //! `cargo xtask test`: all checks, then all tests.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::{Step, cargo, docs, fuzz, root, step, tidy, tools};
 
@@ -15,6 +15,10 @@ pub(crate) fn run() -> Step {
         cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
     )?;
     tidy::run()?;
+    // Early: the targets themselves are built last.
+    let mut lock = cargo();
+    lock.args(["metadata", "--locked", "--format-version", "1"]).current_dir(root().join("fuzz"));
+    step("lock file of the fuzz targets", lock.stdout(Stdio::null()))?;
     step("build", cargo().args(["build", "--workspace", "--locked"]))?;
     docs::run(true)?;
     let mut compose = Command::new(tools.join("clients/bin/python"));
