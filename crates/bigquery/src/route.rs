@@ -89,7 +89,7 @@ pub(crate) fn route(head: &Parts) -> Result<Route, Refusal> {
         boundary: None,
     };
     if let Some(api) = sisters::named(head) {
-        return sisters::route(route, api?, head);
+        return sister_route(route, api?, head);
     }
     if is_discovery(uri.path()) {
         return if route.verb == Verb::GET { Ok(route) } else { Err(unknown(head)) };
@@ -111,6 +111,15 @@ pub(crate) fn route(head: &Parts) -> Result<Route, Refusal> {
     let Some((method, params)) = matched else { return Err(unknown(head)) };
     route.kind = RouteKind::Plain(method);
     route.params = params;
+    Ok(route)
+}
+
+/// For an API beside BigQuery's: its path stays as it is.
+fn sister_route(mut route: Route, api: &'static str, head: &Parts) -> Result<Route, Refusal> {
+    let path = head.uri.path().trim_start_matches('/');
+    let segments = segments(path).ok_or_else(|| unknown(head))?;
+    route.params.extend(sisters::project(&segments).map(|project| ("project", project.clone())));
+    (route.kind, route.path) = (RouteKind::Sister(api), path.to_owned());
     Ok(route)
 }
 
@@ -182,7 +191,7 @@ fn effective_verb(head: &Parts) -> Result<(Verb, bool), Refusal> {
 }
 
 /// Decoded segments; none for a path that two readers could understand differently.
-pub(crate) fn segments(path: &str) -> Option<Vec<String>> {
+fn segments(path: &str) -> Option<Vec<String>> {
     path.split('/')
         .map(|segment| {
             let decoded = percent_decode(segment)?;

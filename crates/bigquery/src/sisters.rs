@@ -5,8 +5,6 @@ use gateway::{Marks, Reason, Refusal};
 use http::Uri;
 use http::request::Parts;
 
-use crate::route::{Route, RouteKind, segments};
-
 /// Says which of them a request is for.
 pub const API_HEADER: &str = "x-hansard-api";
 /// What a connection may allow: the first label of their host names.
@@ -36,16 +34,9 @@ pub(crate) fn named(head: &Parts) -> Option<Result<&'static str, Refusal>> {
     }))
 }
 
-/// The rest of such a request's route: its path stays as it is, and names the project.
-pub(crate) fn route(mut route: Route, api: &'static str, head: &Parts) -> Result<Route, Refusal> {
-    let path = head.uri.path().trim_start_matches('/');
-    let segments = segments(path)
-        .ok_or_else(|| Refusal::new(Reason::Invalid, "The request's path can be read in two ways."))?;
-    let project =
-        segments.iter().position(|segment| segment == "projects").and_then(|at| segments.get(at + 1));
-    route.params.extend(project.map(|project| ("project", project.clone())));
-    (route.kind, route.path) = (RouteKind::Sister(api), path.to_owned());
-    Ok(route)
+/// The project that a path of theirs names.
+pub(crate) fn project(segments: &[String]) -> Option<&String> {
+    segments.iter().position(|segment| segment == "projects").and_then(|at| segments.get(at + 1))
 }
 
 /// Whether the connection lets this one through.

@@ -3,18 +3,19 @@
 use identity::{Identified, Stranger};
 use ledger::{IntentDraft, OpenRecord, Recording, StatementText, failpoint};
 use record::{
-    Actor, Client, Decision, Effect, Job, PrincipalKind, RecordId, RecordKind, RequestFacts, SessionId,
-    Statement, Target, Task,
+    Actor, Client, Decision, Effect, Job, RecordId, RecordKind, RequestFacts, SessionId, Statement, Target,
+    Task,
 };
 use registry::Connection;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::exchange::{Gateway, Rulebook};
+use crate::exchange::Gateway;
 use crate::limits::FACT_BYTES_MAX;
 use crate::ownership::Asker;
 use crate::refusal::{Reason, Refusal};
 use crate::request::{BodyError, Presence, Request, RequestBody};
+use crate::rulebook::Rulebook;
 use crate::upstream::{Action, JobRef, Marks, Upstream};
 
 /// The principal of the gateway's own questions.
@@ -330,94 +331,6 @@ impl<U: Upstream> Gateway<U> {
     }
 }
 
-impl Rulebook {
-    fn asker(&self, who: &Identified, connection: Option<&Connection>) -> Asker {
-        let is_auditor = self.standings.of(&who.principal, self).is_auditor;
-        let is_shared = connection.is_some_and(|connection| connection.shared_history);
-        Asker {
-            principal: format!("{}/{}", who.principal.idp, who.principal.id),
-            actor: who.actor(),
-            connection: connection.map(|connection| connection.name.to_string()).unwrap_or_default(),
-            account: None,
-            reads_all: is_shared || is_auditor,
-            changes_all: is_shared,
-        }
-    }
-
-    /// Who counts as an agent.
-    fn count_agents(&self, who: &mut Identified) {
-        if self.standings.of(&who.principal, self).is_agent {
-            who.principal.kind = PrincipalKind::Agent;
-        }
-    }
-
-    /// The connection of that name, or else the only one that they may use.
-    pub fn connection_for(&self, who: &Identified, name: Option<&str>) -> Result<&Connection, Refusal> {
-        let connections = &self.registry.connections;
-        let Some(name) = name.or(who.connection.as_deref()) else {
-            return self.resolve(who, None, false).map(|at| &connections[at]);
-        };
-        if who.connection.as_ref().is_some_and(|bound| bound != name) {
-            return Err(Refusal::not_allowed(name));
-        }
-        let found = connections.iter().position(|connection| connection.name.as_str() == name);
-        match found {
-            Some(at) if self.allows(who, at) => Ok(&connections[at]),
-            Some(_) => Err(Refusal::not_allowed(name)),
-            None => {
-                let allowed: Vec<_> = (0..connections.len()).filter(|at| self.allows(who, *at)).collect();
-                let names: Vec<_> = allowed.iter().map(|at| connections[*at].name.as_str()).collect();
-                Err(Refusal::new(
-                    Reason::UnknownConnection,
-                    format!("Not found: there is no connection '{name}'. You may use: {}.", names.join(", ")),
-                ))
-            }
-        }
-    }
-
-    /// The credential's connection, else the one allowed connection that the project means.
-    fn resolve(&self, who: &Identified, project: Option<&str>, any: bool) -> Result<usize, Refusal> {
-        let connections = &self.registry.connections;
-        if let Some(name) = &who.connection {
-            let found = connections.iter().position(|connection| connection.name.as_str() == name);
-            let at = found.ok_or_else(|| {
-                Refusal::new(Reason::UnknownConnection, format!("Not found: hansard connection '{name}' of this credential. It was removed from the configuration; issue a new key."))
-            })?;
-            if project.is_some_and(|project| !connections[at].projects.iter().any(|known| known == project)) {
-                return Err(unknown_project(project.unwrap_or_default(), &[&connections[at]]));
-            }
-            return if self.allows(who, at) { Ok(at) } else { Err(Refusal::not_allowed(name)) };
-        }
-        let allowed: Vec<usize> = (0..connections.len()).filter(|at| self.allows(who, *at)).collect();
-        let fits = |at: &usize| {
-            project.is_none_or(|project| connections[*at].projects.iter().any(|known| known == project))
-        };
-        let fitting: Vec<usize> = allowed.iter().copied().filter(fits).collect();
-        match (fitting.as_slice(), project) {
-            ([only], _) => Ok(*only),
-            ([first, ..], None) if any => Ok(*first),
-            ([_, ..], Some(project)) => {
-                let names: Vec<_> = fitting.iter().map(|at| connections[*at].name.as_str()).collect();
-                Err(Refusal::new(
-                    Reason::UnknownConnection,
-                    format!(
-                        "Not found: project '{project}' is served by several connections ({}); use a key of one of them.",
-                        names.join(", ")
-                    ),
-                ))
-            }
-            _ => {
-                let candidates: Vec<_> = allowed.iter().map(|at| &connections[*at]).collect();
-                Err(unknown_project(project.unwrap_or_default(), &candidates))
-            }
-        }
-    }
-
-    fn allows(&self, who: &Identified, connection: usize) -> bool {
-        self.standings.of(&who.principal, self).allowed[connection]
-    }
-}
-
 /// By whom, for the record.
 struct By {
     actor: Actor,
@@ -495,23 +408,6 @@ fn body_as_it_came(request: &Request) -> Vec<u8> {
 fn body_refusal(error: BodyError) -> Refusal {
     let reason = if error == BodyError::TooLong { Reason::TooLarge } else { Reason::Invalid };
     Refusal::new(reason, format!("{error}."))
-}
-
-fn unknown_project(project: &str, candidates: &[&Connection]) -> Refusal {
-    let known: Vec<_> = candidates
-        .iter()
-        .map(|connection| format!("{} ({})", connection.name, connection.projects.join(", ")))
-        .collect();
-    let asked = if project.is_empty() {
-        "the request names no billing project".to_owned()
-    } else {
-        format!("no connection of yours serves project '{project}'")
-    };
-    let hint = match known.is_empty() {
-        true => "No connection allows you; ask for access.".to_owned(),
-        false => format!("Yours: {}.", known.join("; ")),
-    };
-    Refusal::new(Reason::UnknownConnection, format!("Not found: {asked}. {hint}"))
 }
 
 fn line_facts(request: &Request) -> RequestFacts {

@@ -3,11 +3,8 @@
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
-use identity::Identity;
-use ledger::{Ledger, OpenRecord, Recording};
-use policy::Expression;
+use ledger::{Ledger, OpenRecord};
 use record::{Clock, RecordId};
-use registry::Registry;
 use state::{Owners, State};
 use std::sync::{Arc, RwLock};
 
@@ -19,8 +16,8 @@ use crate::refusal::Refusal;
 use crate::release;
 use crate::reply::Reply;
 use crate::request::{Request, own_request};
+use crate::rulebook::Rulebook;
 use crate::sessions::Sessions;
-use crate::standing::{ConnectionRules, Standings};
 use crate::strangers::Strangers;
 use crate::upstream::{Question, Speaks, Upstream};
 
@@ -33,25 +30,6 @@ pub struct GatewayConfig<U> {
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
     pub rulebook: Rulebook,
-}
-
-/// What one version of the configuration says. An exchange keeps to the version that admitted it.
-pub struct Rulebook {
-    pub identity: Arc<Identity>,
-    pub registry: Arc<Registry>,
-    pub recording: Recording,
-    /// `allow` of each connection, in the registry's order.
-    pub rules: Vec<ConnectionRules>,
-    /// Who counts as an agent, besides those who say so.
-    pub agents: Option<Expression>,
-    /// Who may read everything.
-    pub auditor: Option<Expression>,
-    /// Who may change things by the API, and read everything there.
-    pub admin: Option<Expression>,
-    /// Hash of the configuration.
-    pub policy: String,
-    /// What its expressions said so far.
-    pub standings: Standings,
 }
 
 /// The gateway.

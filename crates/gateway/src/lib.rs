@@ -4,6 +4,7 @@
 
 mod exchange;
 mod admission;
+mod rulebook;
 mod upstream;
 mod ownership;
 mod follower;
@@ -12,7 +13,6 @@ mod check;
 mod release;
 mod strangers;
 mod sessions;
-mod standing;
 mod refusal;
 mod request;
 mod reply;
@@ -22,14 +22,14 @@ mod metrics;
 
 pub use admission::{Cleared, Forwardable, Permit};
 pub use check::Check;
-pub use exchange::{Gateway, GatewayConfig, Rulebook};
+pub use exchange::{Gateway, GatewayConfig};
 pub use limits::*;
 pub use listener::{Listener, Routes, serve};
 pub use metrics::{METRICS, Metrics};
 pub use refusal::{Reason, Refusal};
 pub use reply::{Reply, ReplyBody, full};
 pub use request::{BodyError, ClientAddress, Inspect, Presence, Present, Request, RequestBody};
-pub use standing::{ConnectionRules, Standings};
+pub use rulebook::{ConnectionRules, Rulebook, Standings};
 pub use upstream::{
     Access, Action, Answer, AnswerBody, Chunk, JobRef, JobSeen, JobsSeen, Learnt, Manner, Marks, Need,
     NextChunk, Question, Speaks, Touch, Upstream, UpstreamFault,
