@@ -99,9 +99,7 @@ impl Upstream for BigQuery {
     }
 
     fn serves_any(&self, route: &Route) -> bool {
-        // A description of an API belongs to no project.
-        let kind = if let Route::Rest(route) = route { Some(route.kind) } else { None };
-        matches!(kind, Some(route::RouteKind::Discovery | route::RouteKind::Sister(_)))
+        matches!(route, Route::Rest(route) if route.kind == route::RouteKind::Discovery)
     }
 
     fn inspect(&self, route: &Route, read: &[u8]) -> Inspect {

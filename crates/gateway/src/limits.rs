@@ -38,7 +38,7 @@ pub const SESSION_IDLE_SECS: i64 = 30 * 60;
 /// Sessions in memory; the idlest go first.
 pub const SESSIONS_MAX: usize = 200_000;
 /// Principals whose standing is remembered.
-pub const STANDINGS_MAX: usize = 10_000;
+pub const STANDINGS_MAX: usize = 1_000;
 /// Refusals of strangers recorded in full, per second and address.
 pub const STRANGERS_IN_FULL: u64 = 20;
 /// Addresses of strangers that are told apart within a second.
