@@ -91,6 +91,13 @@ impl Upstream for BigQuery {
         }
     }
 
+    fn method(&self, route: &Route) -> String {
+        match route {
+            Route::Rest(route) => route.method_name().to_owned(),
+            Route::Storage(route) => route.method.name(),
+        }
+    }
+
     fn project(&self, route: &Route, read: &[u8]) -> Option<String> {
         match route {
             Route::Rest(route) => route.project().map(str::to_owned),

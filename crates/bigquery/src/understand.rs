@@ -227,7 +227,6 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
         _ => None,
     };
     Ok(Action {
-        method: route.method_name().to_owned(),
         request: RequestFacts {
             headers: recorded_headers(&request.head.headers),
             bytes: read.len() as u64,

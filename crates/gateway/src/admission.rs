@@ -254,9 +254,9 @@ impl<U: Upstream> Gateway<U> {
         let id = RecordId::new(request.received);
         let route = self.upstream.route(request).ok()?;
         let project = self.upstream.project(&route, request.body.read()).unwrap_or_default();
+        let method = self.upstream.method(&route);
         let marks = Marks::new(id, session, OWN_PRINCIPAL);
         let action = self.upstream.understand(route, request, &marks).ok()?;
-        let method = action.method.clone();
         let mut known =
             Known { connection: Some(at), action: Some(action), method, project, ..Known::default() };
         let actor = ledger::Ledger::gateway_actor();
@@ -291,6 +291,7 @@ impl<U: Upstream> Gateway<U> {
         mut marks: Marks,
     ) -> Result<(), Refusal> {
         let route = self.upstream.route(request)?;
+        known.method = self.upstream.method(&route);
         // What is refused is read and understood too: the record says what was tried.
         let inspected = request.body.inspect(|read| self.upstream.inspect(&route, read)).await;
         let project = self.upstream.project(&route, request.body.read());
@@ -310,10 +311,8 @@ impl<U: Upstream> Gateway<U> {
             marks.apis.clone_from(&registered.apis);
         }
         marks.principal.clone_from(&asker.principal);
-        let understood = self.upstream.understand(route, request, &marks).map(|action| {
-            known.method = action.method.clone();
-            known.action = Some(action);
-        });
+        let understood =
+            self.upstream.understand(route, request, &marks).map(|action| known.action = Some(action));
         connection.and(understood)?;
         account.map_err(|why| {
             Refusal::new(

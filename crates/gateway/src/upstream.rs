@@ -23,6 +23,9 @@ pub trait Upstream: Send + Sync + 'static {
     /// Names the method. An unknown one is a refusal, never a pass.
     fn route(&self, request: &Request) -> Result<Self::Route, Refusal>;
 
+    /// The method's name, as the record has it.
+    fn method(&self, route: &Self::Route) -> String;
+
     /// The billing project that the route names, or the body where the route can't.
     fn project(&self, route: &Self::Route, read: &[u8]) -> Option<String>;
 
@@ -145,8 +148,6 @@ pub struct JobSeen {
 
 /// A request that was understood.
 pub struct Action<P> {
-    /// The method's name in the record.
-    pub method: String,
     /// What the record says of the request beyond its line.
     pub request: RequestFacts,
     pub statement: Statement,
@@ -167,7 +168,6 @@ impl<P> Action<P> {
     /// The same with a plan made of its plan.
     pub fn map_plan<Q>(self, map: impl FnOnce(P) -> Q) -> Action<Q> {
         Action {
-            method: self.method,
             request: self.request,
             statement: self.statement,
             job: self.job,

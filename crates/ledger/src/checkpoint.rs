@@ -26,6 +26,8 @@ pub(crate) struct Checkpoint {
     pub(crate) logs: Vec<Log>,
     /// Whether nothing is kept to be written over.
     pub(crate) drops_spares: bool,
+    /// The one before failed: what its syncs left in memory is written again from the log first.
+    pub(crate) reapplies: bool,
 }
 
 /// The thread that does it, one checkpoint at a time.
@@ -58,7 +60,10 @@ impl Checkpointer {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        make_durable(&self.layout, last)
+        make_durable(&self.layout, last)?;
+        // The thread may have left a log that it could not work off: nothing writes one now, so whatever lies
+        // there is one.
+        wal::replay(&self.layout)
     }
 }
 
@@ -80,6 +85,9 @@ fn run(layout: &Layout, jobs: &Receiver<Checkpoint>) {
 }
 
 fn make_durable(layout: &Layout, job: &Checkpoint) -> Result<(), LedgerError> {
+    if job.reapplies {
+        job.logs.iter().try_for_each(|log| wal::apply(layout, &log.path))?;
+    }
     let mut folders: Vec<&Path> = Vec::new();
     for (path, file) in &job.written {
         file.sync_all().map_err(|error| io(path, error))?;

@@ -374,7 +374,7 @@ impl Sealer {
 pub(crate) enum Effort {
     /// Rows by column, uploads and long texts.
     Usual,
-    /// What a round brings of short ones, whose tables would cost more than they save; and rows in a form that is
+    /// Leaves; what a round brings of short ones, whose tables would cost more than they save; and rows in a form that is
     /// dense already (Arrow, Avro), which pass by the gigabyte.
     Quick,
 }

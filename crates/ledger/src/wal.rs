@@ -13,6 +13,7 @@
 //! there is a spare, and else lengthened ahead of its frames. Each frame names the file it was written for, so
 //! that one of an earlier use is not taken for its successor.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -62,10 +63,16 @@ impl Wal {
         let path = folder.join(format!("{number:016}.{LOG}"));
         // A spare that a checkpoint drops meanwhile is none.
         let reused = spares.first().is_some_and(|spare| fs::rename(spare, &path).is_ok());
-        let file = File::options().create_new(!reused).write(true).open(&path);
-        let file = file.and_then(|file| sync_folder(&folder).map(|()| file));
-        let file = file.map_err(|error| io(&path, error))?;
-        let allocated = file.metadata().map_err(|error| io(&path, error))?.len();
+        let opened = File::options().create_new(!reused).write(true).open(&path).and_then(|file| {
+            sync_folder(&folder)?;
+            let allocated = file.metadata()?.len();
+            Ok((file, allocated))
+        });
+        let (file, allocated) = opened.map_err(|error| {
+            // Nobody would know of it, and it may hold frames of an earlier use.
+            let _ = fs::remove_file(&path);
+            io(&path, error)
+        })?;
         Ok(Self { file, path, number, len: 0, allocated, is_sound: true, frame: Vec::new() })
     }
 
@@ -183,10 +190,15 @@ pub(crate) fn replay(layout: &Layout) -> Result<(), LedgerError> {
 
 /// Writes everything that one file of the log holds to where it belongs, durably.
 pub(crate) fn apply(layout: &Layout, path: &Path) -> Result<(), LedgerError> {
-    let bytes = fs::read(path).map_err(|error| io(path, error))?;
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        // A checkpoint that was cut short had come that far.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io(path, error)),
+    };
     let mut open: BTreeMap<String, File> = BTreeMap::new();
-    let frames = frame::Frames::new(&bytes, 0, FRAME_BYTES_MAX).map(|(_, payload)| payload);
-    for payload in frames.map_while(|payload| of_this_use(payload, number(path))) {
+    for (_, payload) in frame::Frames::new(&bytes, 0, FRAME_BYTES_MAX) {
+        let Some(payload) = of_this_use(payload, path)? else { break };
         for Entry { name, offset, bytes } in entries(payload) {
             let target = layout.journal().join(name);
             if !open.contains_key(name) {
@@ -206,10 +218,17 @@ pub(crate) fn apply(layout: &Layout, path: &Path) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// A frame's entries, if it was written for the file of this number; else it is left of an earlier use.
-fn of_this_use(payload: &[u8], number: u64) -> Option<&[u8]> {
-    let (written_for, entries) = payload.split_first_chunk::<8>()?;
-    (u64::from_le_bytes(*written_for) == number).then_some(entries)
+/// A frame's entries, if it was written for this file; none if it is left of an earlier use, whose number is lower.
+fn of_this_use<'a>(payload: &'a [u8], path: &Path) -> Result<Option<&'a [u8]>, LedgerError> {
+    let Some((written_for, entries)) = payload.split_first_chunk::<8>() else { return Ok(None) };
+    match u64::from_le_bytes(*written_for).cmp(&number(path)) {
+        Ordering::Less => Ok(None),
+        Ordering::Equal => Ok(Some(entries)),
+        Ordering::Greater => Err(LedgerError::Damaged(format!(
+            "{} was written in another format; start the version of hansard that wrote it once, and stop it",
+            path.display()
+        ))),
+    }
 }
 
 /// Keeps files of the log whose bytes are durable where they belong, to be written over.
@@ -222,10 +241,19 @@ pub(crate) fn keep(layout: &Layout, logs: &[Log]) -> Result<(), LedgerError> {
         } else {
             fs::remove_file(&log.path)
         };
-        kept.map_err(|error| io(&log.path, error))?;
+        match kept {
+            // A checkpoint that was cut short had come that far.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            kept => kept.map_err(|error| io(&log.path, error))?,
+        }
     }
     let folder = layout.wal();
     sync_folder(&folder).map_err(|error| io(&folder, error))
+}
+
+/// Whether a file is kept to be written over.
+pub(crate) fn has_spares(layout: &Layout) -> bool {
+    files(layout, SPARE).is_ok_and(|spares| !spares.is_empty())
 }
 
 /// Drops files of the log whose bytes are durable where they belong, and all spares: nothing that retention
@@ -303,33 +331,63 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_left_of_an_earlier_use_is_not_written_again() {
-        let root = std::env::temp_dir().join(format!("hansard-wal-{}", std::process::id()));
-        let layout = Layout::new(&root);
+    fn layout(test: &str) -> Layout {
+        let layout =
+            Layout::new(&std::env::temp_dir().join(format!("hansard-wal-{test}-{}", std::process::id())));
         layout.create().unwrap();
-        let mut segment = Segment::open(&layout, "leaves/x.leaves".to_owned()).unwrap();
-        let mut write = |wal: &mut Wal, text: &str| {
+        layout
+    }
+
+    /// A log with one frame for each text, for the file `leaves/x.leaves`.
+    fn written(layout: &Layout, texts: &[&str]) -> Wal {
+        let mut wal = Wal::create(layout).unwrap();
+        let mut segment = Segment::open(layout, "leaves/x.leaves".to_owned()).unwrap();
+        for text in texts {
             segment.push(text.as_bytes());
             wal.append(std::iter::once(&segment), true, || ()).unwrap();
             segment.discard();
-        };
-        let mut first = Wal::create(&layout).unwrap();
-        write(&mut first, "first");
-        write(&mut first, "stale");
-        keep(&layout, &[first.retire()]).unwrap();
+        }
+        wal
+    }
+
+    #[test]
+    fn what_is_left_of_an_earlier_use_is_not_written_again() {
+        let layout = layout("left");
+        keep(&layout, &[written(&layout, &["first", "stale"]).retire()]).unwrap();
         assert_eq!((files(&layout, LOG).unwrap().len(), files(&layout, SPARE).unwrap().len()), (0, 1));
-        let mut second = Wal::create(&layout).unwrap();
-        assert_eq!(files(&layout, SPARE).unwrap().len(), 0, "it is used again");
         // As long as the one it is written over: the stale frame stands right behind it.
-        write(&mut second, "later");
-        drop(second);
+        drop(written(&layout, &["later"]));
+        assert!(!has_spares(&layout), "it is used again");
         replay(&layout).unwrap();
         let bytes = fs::read(layout.journal().join("leaves/x.leaves")).unwrap();
         let found: Vec<_> =
             frame::Frames::new(&bytes, 0, 1000).map(|(_, payload)| payload.to_vec()).collect();
         assert_eq!(found, [b"later".to_vec()]);
         assert_eq!(fs::read_dir(layout.wal()).unwrap().count(), 0);
-        fs::remove_dir_all(root).unwrap();
+        fs::remove_dir_all(layout.root()).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_left_where_nothing_may_be() {
+        let layout = layout("nothing");
+        keep(&layout, &[written(&layout, &["a"]).retire()]).unwrap();
+        assert!(has_spares(&layout));
+        let failed = written(&layout, &["b"]).retire_unsound();
+        keep(&layout, &[failed]).unwrap();
+        assert!(!has_spares(&layout), "one whose sync failed is no spare");
+        keep(&layout, &[written(&layout, &["c"]).retire()]).unwrap();
+        drop_all(&layout, &[]).unwrap();
+        assert!(!has_spares(&layout));
+        fs::remove_dir_all(layout.root()).unwrap();
+    }
+
+    #[test]
+    fn a_log_of_another_format_is_not_dropped_unread() {
+        let layout = layout("format");
+        let path = written(&layout, &["a"]).retire().path;
+        fs::rename(&path, path.with_file_name(format!("{:016}.{LOG}", 0))).unwrap();
+        assert!(matches!(replay(&layout), Err(LedgerError::Damaged(_))));
+        assert_eq!(files(&layout, LOG).unwrap().len(), 1);
+        fs::remove_dir_all(layout.root()).unwrap();
     }
 }

@@ -25,7 +25,7 @@ use crate::leaves;
 use crate::recorder::{self, Durability, LedgerError, Shared};
 use crate::sealing::{Blob, Entries, Group, Sealer, SessionKey, leaf_hash};
 use crate::segment::{self, Segment};
-use crate::wal::{Log, Wal};
+use crate::wal::{self, Log, Wal};
 
 /// Commands that may wait; more callers wait for a place.
 pub(crate) const QUEUE_MAX: usize = 1024;
@@ -156,6 +156,8 @@ pub(crate) struct Writer {
     retired: Vec<Log>,
     written: Written,
     checkpointer: Checkpointer,
+    /// The last one that was waited for.
+    checkpoint_failed: bool,
     unsynced: Unsynced,
     gap: Option<Gap>,
     durable: watch::Sender<u64>,
@@ -186,6 +188,7 @@ impl Writer {
         let (readable, reader) = watch::channel(config.end.next_n);
         let writer = Self {
             checkpointer: Checkpointer::start(config.layout.clone()),
+            checkpoint_failed: false,
             layout: config.layout,
             clock: config.clock,
             sealer: config.sealer,
@@ -583,7 +586,9 @@ impl Writer {
 
     /// Gives back what the write-ahead log holds of the disk, before it is full.
     fn make_room(&mut self) {
-        let has_log = self.wal.as_ref().is_some_and(|wal| wal.len() > 0) || !self.retired.is_empty();
+        let has_log = self.wal.as_ref().is_some_and(|wal| wal.len() > 0)
+            || !self.retired.is_empty()
+            || wal::has_spares(&self.layout);
         if has_log && self.room_made.is_none_or(|made| made.elapsed() >= ROOM_EVERY) {
             self.room_made = Some(Instant::now());
             self.offer_checkpoint(true);
@@ -614,14 +619,16 @@ impl Writer {
             self.sync_spool();
         }
         let job = self.checkpoint(drops_spares);
-        if let Err(job) = self.checkpointer.offer(job) {
-            // The one before is still at work: this one waits for the next occasion.
-            self.written.extend(job.written);
-            self.retired.splice(0..0, job.logs);
-            if is_urgent {
-                tracing::warn!("checkpoints are slower than what is written");
-                std::thread::sleep(IDLE);
-            }
+        let Err(job) = self.checkpointer.offer(job) else {
+            self.checkpoint_failed = false;
+            return;
+        };
+        // The one before is still at work: this one waits for the next occasion.
+        self.written.extend(job.written);
+        self.retired.splice(0..0, job.logs);
+        if is_urgent {
+            tracing::warn!("checkpoints are slower than what is written");
+            std::thread::sleep(IDLE);
         }
     }
 
@@ -629,7 +636,7 @@ impl Writer {
     fn checkpoint(&mut self, drops_spares: bool) -> Checkpoint {
         self.retire();
         let (written, logs) = (std::mem::take(&mut self.written), std::mem::take(&mut self.retired));
-        Checkpoint { written, logs, drops_spares }
+        Checkpoint { written, logs, drops_spares, reapplies: self.checkpoint_failed }
     }
 
     /// The log's file is not written any more.
@@ -642,6 +649,7 @@ impl Writer {
         let job = self.checkpoint(true);
         let fresh = Checkpointer::start(self.layout.clone());
         let result = std::mem::replace(&mut self.checkpointer, fresh).finish(&job);
+        self.checkpoint_failed = result.is_err();
         match result {
             Ok(()) => self.unsynced = Unsynced::default(),
             Err(_) => self.retired.extend(job.logs),

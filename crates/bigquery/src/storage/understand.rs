@@ -197,7 +197,6 @@ pub(crate) fn understand(route: Route, request: &Request) -> Result<Action<Plan>
         _ => String::new(),
     };
     Ok(Action {
-        method: method.name(),
         request: RequestFacts {
             headers: crate::understand::recorded_headers(&request.head.headers),
             bytes: read.len() as u64,

@@ -347,7 +347,10 @@ fn an_api_beside_bigquery_is_carried_where_the_connection_names_it() {
         let records = gateway.records(&[]);
         let carried: Vec<_> =
             records.iter().filter(|record| record["target"]["method"] == "bigqueryreservation").collect();
-        assert_eq!(carried[0]["outcome"], "ok");
+        let outcomes: Vec<_> = carried.iter().map(|record| record["outcome"].as_str().unwrap()).collect();
+        assert_eq!(outcomes, ["ok", "refused"], "and the one of another project");
+        let other = |record: &&Value| record["target"]["method"] == "bigquerydatatransfer";
+        assert_eq!(records.iter().find(other).unwrap()["outcome"], "refused");
         assert_eq!(gateway.record(carried[0]["id"].as_str().unwrap())["request"]["body"], body);
         assert_eq!(gateway.stop(), 0);
     });

@@ -190,6 +190,7 @@ async fn pass_calls(
 
 fn assert_same(direct: &Output, through: &Output) {
     let (left, right) = (direct.objects(), through.objects());
+    assert!(!left.is_empty(), "it did nothing: {}", direct.stderr);
     for (direct, through) in left.iter().zip(&right) {
         assert_eq!(direct, through);
     }
