@@ -69,8 +69,13 @@ impl Scripted {
                 let known =
                     request.headers().get("authorization").is_some_and(|value| value == expected.as_str());
                 let line = format!("{} {}", request.method(), request.uri());
-                let reply =
-                    if known { script(&line, &request) } else { ScriptedReply::json("{}").status(401) };
+                // A script may sleep, which must not stop the clock of the test's own runtime.
+                let answered = tokio::task::spawn_blocking(move || {
+                    let reply =
+                        if known { script(&line, &request) } else { ScriptedReply::json("{}").status(401) };
+                    (request, reply)
+                });
+                let (request, reply) = answered.await.expect("a script answers");
                 kept.lock().unwrap().push(request);
                 let mut answer = Response::new(Full::new(Bytes::from(reply.body)));
                 *answer.status_mut() = StatusCode::from_u16(reply.status).expect("a status of a test");
