@@ -99,22 +99,34 @@ pub(crate) fn plain_get(uri: Uri, token: &UpstreamToken) -> Request<RequestBody>
     request
 }
 
-fn upstream_request(
-    parts: &mut Forwardable<Plan>,
-    target: &Uri,
+/// Of the client's headers those that go upstream, the connection's token and the record's id.
+pub(crate) fn upstream_headers<P>(
+    parts: &Forwardable<P>,
+    forwarded: &[&str],
     token: &UpstreamToken,
-) -> Request<RequestBody> {
+) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(16);
     for (name, value) in &parts.head.headers {
-        // Whether a filtered list changed is not the upstream's to say.
-        let is_kept = name != header::IF_NONE_MATCH || !is_filtered(parts);
-        if is_kept && FORWARDED_HEADERS.contains(&name.as_str()) {
+        if forwarded.contains(&name.as_str()) {
             headers.append(name, value.clone());
         }
     }
     headers.insert(header::AUTHORIZATION, token.header());
     // Whoever logs the way out can join it with the record; BigQuery ignores it.
     headers.insert(RECORD_HEADER, HeaderValue::from_str(&parts.record.to_string()).expect("a UUID"));
+    headers
+}
+
+fn upstream_request(
+    parts: &mut Forwardable<Plan>,
+    target: &Uri,
+    token: &UpstreamToken,
+) -> Request<RequestBody> {
+    let mut headers = upstream_headers(parts, FORWARDED_HEADERS, token);
+    if is_filtered(parts) {
+        // Whether a filtered list changed is not the upstream's to say.
+        headers.remove(header::IF_NONE_MATCH);
+    }
     let encoding = match is_filtered(parts) {
         true => HeaderValue::from_static("identity"),
         false => accept_encoding(&parts.head.headers, &parts.plan),

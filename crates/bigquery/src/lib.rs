@@ -23,7 +23,6 @@ pub mod fuzzing;
 pub use json::RowColumns;
 pub use methods::{Effect, METHODS, Method, Shape, named};
 pub use refuse::{error_body, token_error};
-pub use sisters::{API_HEADER, SISTERS};
 
 use bytes::Bytes;
 use gateway::{

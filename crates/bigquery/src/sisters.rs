@@ -4,20 +4,8 @@
 use gateway::{Marks, Reason, Refusal};
 use http::Uri;
 use http::request::Parts;
+use registry::{API_HEADER, SISTERS};
 
-/// Says which of them a request is for.
-pub const API_HEADER: &str = "x-hansard-api";
-/// What a connection may allow: the first label of their host names.
-pub const SISTERS: &[&str] = &[
-    "analyticshub",
-    "biglake",
-    "bigqueryconnection",
-    "bigquerydatapolicy",
-    "bigquerydatatransfer",
-    "bigquerymigration",
-    "bigqueryreservation",
-    "dataform",
-];
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 const READ_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform.read-only";
 

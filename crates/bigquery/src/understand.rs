@@ -202,6 +202,10 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
         return Err(invalid("The request names too many jobs and anonymous tables."));
     }
     let retry = asked.request_id.as_ref().and_then(Value::as_str).map(|id| format!("requestId:{id}"));
+    let (scope, only_reads) = match route.kind {
+        RouteKind::Sister(_) => (sisters::scope(&route.verb), sisters::is_read(&route.verb)),
+        _ => (crate::methods::scope(method), method.is_some_and(|method| method.effect == Effect::Read)),
+    };
     // The answer to an upload's start is an address, not a job.
     let shape = match (route.kind, method) {
         (RouteKind::UploadStart, _) | (_, None) => Shape::Other,
@@ -259,15 +263,10 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
             body: spliced.body.or_else(|| body.replacement()),
             edits,
             shape,
-            scope: match route.kind {
-                RouteKind::Sister(_) => sisters::scope(&route.verb),
-                _ => crate::methods::scope(method),
-            },
+            scope,
             project: route.project().unwrap_or_default().to_owned(),
             parent: route.query_value("parentJobId").map(str::to_owned),
-            repeatable: (method.is_none() && sisters::is_read(&route.verb))
-                || is_dry
-                || method.is_some_and(|method| method.effect == Effect::Read),
+            repeatable: is_dry || only_reads,
             upload_id: route.query_value("upload_id").map(str::to_owned),
             keeps_schema: fields.is_some(),
             kind: route.kind,

@@ -33,7 +33,7 @@ pub struct Rulebook {
 
 impl Rulebook {
     pub(crate) fn asker(&self, who: &Identified, connection: Option<&Connection>) -> Asker {
-        let is_auditor = self.standings.of(&who.principal, self).is_auditor;
+        let is_auditor = self.standing(who).is_auditor;
         let is_shared = connection.is_some_and(|connection| connection.shared_history);
         Asker {
             principal: format!("{}/{}", who.principal.idp, who.principal.id),
@@ -47,7 +47,7 @@ impl Rulebook {
 
     /// Who counts as an agent.
     pub(crate) fn count_agents(&self, who: &mut Identified) {
-        if self.standings.of(&who.principal, self).is_agent {
+        if self.standing(who).is_agent {
             who.principal.kind = PrincipalKind::Agent;
         }
     }
@@ -62,12 +62,12 @@ impl Rulebook {
             return Err(Refusal::not_allowed(name));
         }
         let found = connections.iter().position(|connection| connection.name.as_str() == name);
+        let standing = self.standing(who);
         match found {
-            Some(at) if self.allows(who, at) => Ok(&connections[at]),
+            Some(at) if standing.allowed[at] => Ok(&connections[at]),
             Some(_) => Err(Refusal::not_allowed(name)),
             None => {
-                let allowed: Vec<_> = (0..connections.len()).filter(|at| self.allows(who, *at)).collect();
-                let names: Vec<_> = allowed.iter().map(|at| connections[*at].name.as_str()).collect();
+                let names: Vec<_> = standing.connections().map(|at| connections[at].name.as_str()).collect();
                 Err(Refusal::new(
                     Reason::UnknownConnection,
                     format!("Not found: there is no connection '{name}'. You may use: {}.", names.join(", ")),
@@ -84,6 +84,7 @@ impl Rulebook {
         any: bool,
     ) -> Result<usize, Refusal> {
         let connections = &self.registry.connections;
+        let standing = self.standing(who);
         if let Some(name) = &who.connection {
             let found = connections.iter().position(|connection| connection.name.as_str() == name);
             let at = found.ok_or_else(|| {
@@ -92,13 +93,12 @@ impl Rulebook {
             if project.is_some_and(|project| !connections[at].projects.iter().any(|known| known == project)) {
                 return Err(unknown_project(project.unwrap_or_default(), &[&connections[at]]));
             }
-            return if self.allows(who, at) { Ok(at) } else { Err(Refusal::not_allowed(name)) };
+            return if standing.allowed[at] { Ok(at) } else { Err(Refusal::not_allowed(name)) };
         }
-        let allowed: Vec<usize> = (0..connections.len()).filter(|at| self.allows(who, *at)).collect();
         let fits = |at: &usize| {
             project.is_none_or(|project| connections[*at].projects.iter().any(|known| known == project))
         };
-        let fitting: Vec<usize> = allowed.iter().copied().filter(fits).collect();
+        let fitting: Vec<usize> = standing.connections().filter(fits).collect();
         match (fitting.as_slice(), project) {
             ([only], _) => Ok(*only),
             ([first, ..], None) if any => Ok(*first),
@@ -113,14 +113,15 @@ impl Rulebook {
                 ))
             }
             _ => {
-                let candidates: Vec<_> = allowed.iter().map(|at| &connections[*at]).collect();
+                let candidates: Vec<_> = standing.connections().map(|at| &connections[at]).collect();
                 Err(unknown_project(project.unwrap_or_default(), &candidates))
             }
         }
     }
 
-    fn allows(&self, who: &Identified, connection: usize) -> bool {
-        self.standings.of(&who.principal, self).allowed[connection]
+    /// What the expressions say of them.
+    pub fn standing(&self, who: &Identified) -> Arc<Standing> {
+        self.standings.of(&who.principal, self)
     }
 }
 
@@ -147,11 +148,12 @@ pub struct ConnectionRules {
 }
 
 /// What the expressions say of one principal.
-pub(crate) struct Standing {
-    pub(crate) is_agent: bool,
-    pub(crate) is_auditor: bool,
+pub struct Standing {
+    pub is_agent: bool,
+    pub is_auditor: bool,
+    pub is_admin: bool,
     /// By connection, in the registry's order.
-    pub(crate) allowed: Vec<bool>,
+    allowed: Vec<bool>,
 }
 
 /// Standings by principal. The expressions ask about nothing else, so each is evaluated once.
@@ -179,6 +181,11 @@ impl Standings {
 }
 
 impl Standing {
+    /// The connections that they may use.
+    fn connections(&self) -> impl Iterator<Item = usize> {
+        (0..self.allowed.len()).filter(|at| self.allowed[*at])
+    }
+
     fn of(principal: &Principal, rulebook: &Rulebook) -> Self {
         let is_one = |role: &Option<Expression>, unsure: bool| {
             role.as_ref().is_some_and(|role| role.holds(&Facts::about(principal)).unwrap_or(unsure))
@@ -196,6 +203,7 @@ impl Standing {
             // An expression that can't be evaluated makes an agent: the kind only makes stricter.
             is_agent: principal.kind == PrincipalKind::Agent || is_one(&rulebook.agents, true),
             is_auditor: is_one(&rulebook.auditor, false),
+            is_admin: is_one(&rulebook.admin, false),
             allowed: allowed.collect(),
         }
     }

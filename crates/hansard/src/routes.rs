@@ -6,7 +6,6 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use identity::{Grant, GrantError};
-use policy::{Expression, Facts};
 use state::State;
 use std::sync::Arc;
 
@@ -48,7 +47,7 @@ impl AllRoutes {
         if let Some(refusal) = reported(&request) {
             return self.gateway.refuse_request(request, refusal).await;
         }
-        if request.head.headers.contains_key(bigquery::API_HEADER) {
+        if request.head.headers.contains_key(registry::API_HEADER) {
             return self.gateway.exchange(request).await;
         }
         let path = request.head.uri.path();
@@ -208,12 +207,10 @@ impl AllRoutes {
                 _ => self.own_sessions.close(&who, &request, &body).await,
             };
         }
-        let facts = Facts::about(&who.principal);
-        let holds =
-            |role: &Option<Expression>| role.as_ref().is_some_and(|role| role.holds(&facts).unwrap_or(false));
+        let standing = rulebook.standing(&who);
         let allowed = match console::needs(&method, &path) {
-            Access::Read => holds(&rulebook.auditor) || holds(&rulebook.admin),
-            Access::Admin => holds(&rulebook.admin),
+            Access::Read => standing.is_auditor || standing.is_admin,
+            Access::Admin => standing.is_admin,
         };
         if !allowed {
             return error(

@@ -430,9 +430,9 @@ fn storage_uri(loaded: &Loaded, connection: &crate::config::Connection) -> Resul
 /// Where a connection's other APIs are. Their names are checked too.
 fn apis_address(loaded: &Loaded, connection: &crate::config::Connection) -> Result<String, ConfigError> {
     if let Some(unknown) =
-        connection.apis.get_ref().iter().find(|api| !bigquery::SISTERS.contains(&api.as_str()))
+        connection.apis.get_ref().iter().find(|api| !registry::SISTERS.contains(&api.as_str()))
     {
-        let known = bigquery::SISTERS.join(", ");
+        let known = registry::SISTERS.join(", ");
         let why = format!("apis names '{unknown}', which hansard does not carry; known: {known}");
         return Err(loaded.error_at(&connection.apis.span(), why));
     }

@@ -127,9 +127,11 @@ impl Wal {
         }
     }
 
-    /// Makes what was written durable.
-    pub(crate) fn sync(&self) -> std::io::Result<()> {
-        self.file.sync_data()
+    /// Makes what was written durable. On an error the file is to be retired.
+    pub(crate) fn sync(&mut self) -> std::io::Result<()> {
+        let synced = self.file.sync_data();
+        self.is_sound &= synced.is_ok();
+        synced
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -139,11 +141,6 @@ impl Wal {
     /// It is written no more.
     pub(crate) fn retire(self) -> Log {
         Log { path: self.path, is_sound: self.is_sound }
-    }
-
-    /// The same after a sync that failed outside of `append`.
-    pub(crate) fn retire_unsound(self) -> Log {
-        Log { path: self.path, is_sound: false }
     }
 }
 
@@ -241,14 +238,19 @@ pub(crate) fn keep(layout: &Layout, logs: &[Log]) -> Result<(), LedgerError> {
         } else {
             fs::remove_file(&log.path)
         };
-        match kept {
-            // A checkpoint that was cut short had come that far.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            kept => kept.map_err(|error| io(&log.path, error))?,
-        }
+        unless_gone(&log.path, kept)?;
     }
     let folder = layout.wal();
     sync_folder(&folder).map_err(|error| io(&folder, error))
+}
+
+/// A file that is gone is done with: a checkpoint that was cut short had come that far, or the writer has taken
+/// the spare.
+fn unless_gone(path: &Path, done: std::io::Result<()>) -> Result<(), LedgerError> {
+    match done {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done.map_err(|error| io(path, error)),
+    }
 }
 
 /// Whether a file is kept to be written over.
@@ -261,11 +263,7 @@ pub(crate) fn has_spares(layout: &Layout) -> bool {
 pub(crate) fn drop_all(layout: &Layout, logs: &[Log]) -> Result<(), LedgerError> {
     let spares = files(layout, SPARE)?;
     for path in logs.iter().map(|log| &log.path).chain(&spares) {
-        match fs::remove_file(path) {
-            // The writer has taken the spare.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            removed => removed.map_err(|error| io(path, error))?,
-        }
+        unless_gone(path, fs::remove_file(path))?;
     }
     let folder = layout.wal();
     sync_folder(&folder).map_err(|error| io(&folder, error))
@@ -372,7 +370,7 @@ mod tests {
         let layout = layout("nothing");
         keep(&layout, &[written(&layout, &["a"]).retire()]).unwrap();
         assert!(has_spares(&layout));
-        let failed = written(&layout, &["b"]).retire_unsound();
+        let failed = Log { is_sound: false, ..written(&layout, &["b"]).retire() };
         keep(&layout, &[failed]).unwrap();
         assert!(!has_spares(&layout), "one whose sync failed is no spare");
         keep(&layout, &[written(&layout, &["c"]).retire()]).unwrap();

@@ -659,7 +659,7 @@ impl Writer {
     }
 
     fn sync_spool(&mut self) {
-        let Some(wal) = &self.wal else { return };
+        let Some(wal) = &mut self.wal else { return };
         match wal.sync() {
             Ok(()) => self.unsynced = Unsynced::default(),
             Err(error) => {
@@ -669,7 +669,7 @@ impl Writer {
                 let now = self.clock.now();
                 self.gap.get_or_insert_with(|| Gap::new(now, &error));
                 self.unsynced = Unsynced::default();
-                self.retired.extend(self.wal.take().map(Wal::retire_unsound));
+                self.retire();
             }
         }
     }

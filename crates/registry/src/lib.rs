@@ -4,6 +4,7 @@
 //! key that signs gateway tokens. Types that hold it have no `Debug`, `Display` or `Serialize`.
 
 mod connection;
+mod sisters;
 mod credential;
 mod service_account;
 mod impersonation;
@@ -19,6 +20,7 @@ pub use impersonation::{IAM_CREDENTIALS, Impersonation, NoAccount};
 pub use secret::Secret;
 pub use service_account::key_assertion;
 pub use signing_key::SigningKey;
+pub use sisters::{API_HEADER, SISTERS};
 pub use token::UpstreamToken;
 pub use vault::{DataKey, EVIDENCE_KEY_BYTES, TokenKey, Vault, VaultError, fingerprint, random_bytes};
 pub use virtual_key::{IssuedKey, issue_virtual_key};

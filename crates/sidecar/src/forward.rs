@@ -7,11 +7,12 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use outbound::{Https, OutboundError};
+use registry::API_HEADER;
 use std::sync::Arc;
 
 use crate::answer::{self, Answer, google_error};
 use crate::handed::Handed;
-use crate::{API_HEADER, REFUSE_HEADER, hosts};
+use crate::{REFUSE_HEADER, hosts};
 
 type Outgoing = UnsyncBoxBody<Bytes, hyper::Error>;
 

@@ -1,5 +1,7 @@
 //! Which host is what.
 
+use registry::SISTERS;
+
 /// What to do with a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Host {
@@ -20,18 +22,6 @@ pub enum Host {
 const SERVICES: &[&str] = &["bigquery", "bigquerystorage"];
 const SHARED: &str = "www.googleapis.com";
 const CREDENTIALS: &str = "iamcredentials.googleapis.com";
-
-/// APIs that move, share or schedule what lies in BigQuery.
-const SISTERS: &[&str] = &[
-    "analyticshub",
-    "biglake",
-    "bigqueryconnection",
-    "bigquerydatapolicy",
-    "bigquerydatatransfer",
-    "bigquerymigration",
-    "bigqueryreservation",
-    "dataform",
-];
 
 /// BigQuery's regions and multi-regions; each has names of its own
 /// (<https://cloud.google.com/bigquery/docs/locations>, and "regional endpoints" there).

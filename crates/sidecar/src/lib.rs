@@ -22,8 +22,6 @@ pub use serve::{Sidecar, SidecarConfig};
 
 /// Marks what the gateway must refuse in the sidecar's place: `foreign-token SHA256` or `host NAME`.
 pub const REFUSE_HEADER: &str = "x-hansard-refuse";
-/// Says that a request is for an API beside BigQuery's, by the first label of its host name.
-pub const API_HEADER: &str = "x-hansard-api";
 /// Where the session's credential file finds its subject token.
 pub const SUBJECT_PATH: &str = "/hansard/subject";
 /// Where it exchanges it (RFC 8693).

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use gateway::{Answer, Forwardable, RequestBody};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{Request, Uri};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
@@ -13,6 +13,7 @@ use super::understand::{Plan, table_of};
 use super::wire::{Messages, Want, Watch};
 use crate::BigQuery;
 use crate::answer::Passed;
+use crate::forward::upstream_headers;
 
 /// What of the client's headers goes upstream; nothing else does.
 const FORWARDED_HEADERS: &[&str] = &[
@@ -110,15 +111,8 @@ pub(crate) async fn forward(bigquery: &BigQuery, mut parts: Forwardable<Plan>) -
     let Ok(target) = format!("{}{}", base.trim_end_matches('/'), parts.plan.path).parse::<Uri>() else {
         return answer::failed(parts, "upstream_storage is no address that a path can follow.");
     };
-    let mut headers = HeaderMap::new();
-    for name in FORWARDED_HEADERS {
-        for value in parts.head.headers.get_all(*name) {
-            headers.append(HeaderName::from_static(name), value.clone());
-        }
-    }
-    headers.insert(header::AUTHORIZATION, token.header());
+    let mut headers = upstream_headers(&parts, FORWARDED_HEADERS, &token);
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    headers.insert("x-hansard-record", HeaderValue::from_str(&parts.record.to_string()).expect("a UUID"));
     let mut body = std::mem::replace(&mut parts.body, RequestBody::whole(Bytes::new()));
     let appended = Arc::new(Mutex::new(Appended::default()));
     if parts.plan.method == Method::AppendRows {
