@@ -2,11 +2,9 @@
 //! costs the gateway and the sidecar.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Instant;
-use testkit::{Gateway, Rows, Storage, StorageClient, UPSTREAM_TOKEN, World, free_port};
+use testkit::{Gateway, Rows, Sidecar, Storage, StorageClient, UPSTREAM_TOKEN, World, free_port};
 
 use crate::bench::{RUNS, cpu_ms, nginx, worker_of};
 
@@ -117,9 +115,9 @@ async fn measure(way: &Way) -> Result<Rate, String> {
 
 /// How much memory gateway and sidecar take while a slow client reads 1 GB of rows through both.
 pub(crate) async fn slow_reader(world: &World, gateway: &Gateway) -> Result<String, String> {
-    let sidecar = Sidecar::start(world, gateway)?;
+    let sidecar = Sidecar::start(&crate::root().join("target/release/hansard"), world, gateway);
     let client = StorageClient::new(&sidecar.url, "");
-    let pids = [gateway.pid(), sidecar.child.id()];
+    let pids = [gateway.pid(), sidecar.pid()];
     for pid in pids {
         // The peak is that of these streams, not of what came before.
         std::fs::write(format!("/proc/{pid}/clear_refs"), "5").map_err(|error| error.to_string())?;
@@ -141,55 +139,6 @@ pub(crate) async fn slow_reader(world: &World, gateway: &Gateway) -> Result<Stri
         peak(pids[0]),
         peak(pids[1])
     ))
-}
-
-/// `hansard env`, as a process of its own.
-struct Sidecar {
-    child: Child,
-    url: String,
-}
-
-impl Sidecar {
-    fn start(world: &World, gateway: &Gateway) -> Result<Self, String> {
-        let key = world.folder.join("slow.json");
-        let issued = gateway.hansard(&[
-            "key",
-            "issue",
-            "--principal",
-            "slow@example.com",
-            "--connection",
-            "main",
-            "--group",
-            "data",
-            "--out",
-            key.to_str().unwrap_or_default(),
-        ]);
-        if issued.code != 0 {
-            return Err(issued.stderr);
-        }
-        let mut child = Command::new(crate::root().join("target/release/hansard"))
-            .args(["env", "--gateway", &gateway.url, "--shell", "json", "--key"])
-            .arg(&key)
-            .env("HOME", &world.folder)
-            .env_remove("XDG_CONFIG_HOME")
-            .env("XDG_RUNTIME_DIR", &world.folder)
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| error.to_string())?;
-        let mut line = String::new();
-        let stdout = child.stdout.take().ok_or("no output")?;
-        BufReader::new(stdout).read_line(&mut line).map_err(|error| error.to_string())?;
-        let printed: serde_json::Value = serde_json::from_str(&line).map_err(|error| error.to_string())?;
-        let address = printed["set"]["GCE_METADATA_HOST"].as_str().ok_or("no address")?;
-        Ok(Self { child, url: format!("http://{address}") })
-    }
-}
-
-impl Drop for Sidecar {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let _ = self.child.wait();
-    }
 }
 
 fn grpc_conf(port: u16, upstream: &str) -> String {

@@ -4,6 +4,7 @@
 mod issuer;
 mod tap;
 mod scripted;
+mod sidecar;
 mod storage;
 mod judge;
 mod process;
@@ -17,6 +18,7 @@ pub use issuer::{Issuer, UPSTREAM_TOKEN, token_by_key};
 pub use judge::{Judgement, judge};
 pub use process::{Gateway, Output, run};
 pub use scripted::{Script, Scripted, ScriptedReply};
+pub use sidecar::Sidecar;
 pub use storage::{Got, Rows, Storage, StorageClient};
 pub use tap::{Seen, Tap};
 pub use world::{Emulator, UPSTREAM_PRINCIPAL, World, free_port, tools};

@@ -106,6 +106,14 @@ impl Gateway {
         run(Command::new(&self.binary).args(args).current_dir(&self.folder))
     }
 
+    /// Issues a virtual key of the connection `main` to somebody of the group `data`; its file.
+    pub fn issue_key(&self, principal: &str, file: &str) -> PathBuf {
+        let issue = ["key", "issue", "--principal", principal, "--connection", "main", "--group", "data"];
+        let issued = self.hansard(&[&issue[..], &["--out", file]].concat());
+        assert_eq!(issued.code, 0, "{}", issued.stderr);
+        self.folder.join(file)
+    }
+
     /// All records that match, oldest first.
     pub fn records(&self, args: &[&str]) -> Vec<Value> {
         let output = self.hansard(&[&["records", "--json"], args].concat());

@@ -231,21 +231,7 @@ fn check(client: Client) {
         let mut command = (client.program)();
         command.env("BIGQUERY_URL", &downstream.url).env("BIGQUERY_DATASET", format!("{}_b", client.name));
         if client.by_key {
-            let file = world.folder.join("key.json");
-            let issued = gateway.hansard(&[
-                "key",
-                "issue",
-                "--principal",
-                "agent@example.com",
-                "--connection",
-                "main",
-                "--group",
-                "data",
-                "--out",
-                file.to_str().unwrap(),
-            ]);
-            assert_eq!(issued.code, 0, "{}", issued.stderr);
-            command.env("BIGQUERY_KEY_FILE", file);
+            command.env("BIGQUERY_KEY_FILE", gateway.issue_key("agent@example.com", "key.json"));
         } else {
             command.env("BIGQUERY_TOKEN", world.issuer.token("alice@example.com", &["data"]));
         }
@@ -275,11 +261,7 @@ fn check_exec(client: Client) {
         let world = World::with_storage(HANSARD, &upstream.url, Some(&emulator.storage), "").await;
         let gateway = world.gateway();
         let downstream = Tap::start(&gateway.url).await;
-        let key = world.folder.join("key.json");
-        let issue =
-            ["key", "issue", "--principal", "agent@example.com", "--connection", "main", "--group", "data"];
-        let issued = gateway.hansard(&[&issue[..], &["--out", key.to_str().unwrap()]].concat());
-        assert_eq!(issued.code, 0, "{}", issued.stderr);
+        let key = gateway.issue_key("agent@example.com", "key.json");
 
         let mut program = (client.program)();
         let mut command = Command::new(HANSARD);

@@ -31,10 +31,7 @@ impl Set {
         .await;
         let world = World::new(HANSARD, &upstream.url, "").await;
         let gateway = world.gateway();
-        let issue =
-            ["key", "issue", "--principal", "agent@example.com", "--connection", "main", "--group", "data"];
-        let issued = gateway.hansard(&[&issue[..], &["--out", "key.json"]].concat());
-        assert_eq!(issued.code, 0, "{}", issued.stderr);
+        gateway.issue_key("agent@example.com", "key.json");
         Self { world, upstream, gateway }
     }
 

@@ -419,20 +419,7 @@ fn ending_a_session_closes_its_streams_and_cancels_its_jobs() {
         let (world, upstream, _) =
             world(1_000_000, "[roles]\nadmin = \"'admins' in principal.groups\"\n").await;
         let gateway = world.gateway();
-        let issued = gateway.hansard(&[
-            "key",
-            "issue",
-            "--principal",
-            "agent@example.com",
-            "--connection",
-            "main",
-            "--group",
-            "data",
-            "--out",
-            "key.json",
-        ]);
-        assert_eq!(issued.code, 0, "{}", issued.stderr);
-        let token = testkit::token_by_key(&world.folder.join("key.json")).await;
+        let token = testkit::token_by_key(&gateway.issue_key("agent@example.com", "key.json")).await;
         let agent = Client { url: &gateway.url, token };
         let started = agent.insert("endless", "SELECT 1").await;
         assert_eq!(started.status, 200);

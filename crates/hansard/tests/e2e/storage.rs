@@ -17,10 +17,7 @@ fn python(script: &[&str]) -> Vec<String> {
 fn exec(world: &World, gateway: &Gateway, who: &str, words: &[String], env: &[(&str, &str)]) -> Output {
     let key = world.folder.join(format!("{who}.json"));
     if !key.exists() {
-        let principal = format!("{who}@example.com");
-        let issue = ["key", "issue", "--principal", &principal, "--connection", "main", "--group", "data"];
-        let issued = gateway.hansard(&[&issue[..], &["--out", key.to_str().unwrap()]].concat());
-        assert_eq!(issued.code, 0, "{}", issued.stderr);
+        gateway.issue_key(&format!("{who}@example.com"), &format!("{who}.json"));
     }
     let mut command = Command::new(HANSARD);
     command.args(["exec", "--gateway", &gateway.url, "--key", key.to_str().unwrap(), "--"]).args(words);

@@ -2,12 +2,11 @@
 //! the four ends is killed in the middle.
 
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use testkit::{Gateway, Got, Rows, Storage, StorageClient, World};
+use testkit::{Gateway, Got, Rows, Sidecar, Storage, StorageClient, World};
 
 use crate::{HANSARD, block_on};
 
@@ -21,7 +20,7 @@ struct Set {
     world: World,
     storage: Storage,
     gateway: Gateway,
-    sidecar: Child,
+    sidecar: Sidecar,
     client: StorageClient,
 }
 
@@ -31,25 +30,8 @@ impl Set {
         let nobody = format!("http://{}", storage.address);
         let world = World::with_storage(HANSARD, &nobody, Some(&storage.address), "").await;
         let gateway = world.gateway();
-        let issue =
-            ["key", "issue", "--principal", "a@example.com", "--connection", "main", "--group", "data"];
-        let issued = gateway.hansard(&[&issue[..], &["--out", "key.json"]].concat());
-        assert_eq!(issued.code, 0, "{}", issued.stderr);
-        let mut sidecar = Command::new(HANSARD)
-            .args(["env", "--gateway", &gateway.url, "--key", "key.json", "--shell", "json"])
-            .current_dir(&world.folder)
-            .env("HOME", &world.folder)
-            .env_remove("XDG_CONFIG_HOME")
-            .env("XDG_RUNTIME_DIR", &world.folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(sidecar.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let printed: Value = serde_json::from_str(&line).unwrap();
-        let address = printed["set"]["GCE_METADATA_HOST"].as_str().unwrap();
-        let client = StorageClient::new(&format!("http://{address}"), "");
+        let sidecar = Sidecar::start(HANSARD.as_ref(), &world, &gateway);
+        let client = StorageClient::new(&sidecar.url, "");
         Self { world, storage, gateway, sidecar, client }
     }
 
@@ -77,9 +59,8 @@ impl Set {
         panic!("{id} stays open");
     }
 
-    fn end(mut self) {
-        let _ = self.sidecar.kill();
-        let _ = self.sidecar.wait();
+    fn end(self) {
+        drop(self.sidecar);
         drop(self.gateway);
         drop(self.world);
         assert_eq!(self.storage.unauthenticated(), 0, "only the gateway's credential came");
@@ -111,7 +92,7 @@ fn a_slow_reader_slows_the_upstream_and_costs_no_memory() {
         let got = set.client.read(&stream, Some(12 * MIB), |_| ()).await;
         assert_eq!(got.status, Some(0));
         assert!(got.bytes > 64 * MIB);
-        for pid in [set.gateway.pid(), set.sidecar.id()] {
+        for pid in [set.gateway.pid(), set.sidecar.pid()] {
             assert!(peak_kb(pid) < 100_000, "{} kB", peak_kb(pid));
         }
         let record = Set::record(&set.gateway, &got.record).await;
@@ -141,7 +122,7 @@ fn a_gateway_that_is_killed_has_recorded_what_it_released() {
 fn a_sidecar_that_is_killed_ends_the_stream_and_its_record() {
     block_on(async {
         let set = Set::new(ENDLESS).await;
-        let pid = set.sidecar.id();
+        let pid = set.sidecar.pid();
         let got = set.read_until(20 * MIB, || kill(pid)).await;
         assert_eq!(got.status, None, "it is no clean end");
         let record = Set::record(&set.gateway, &got.record).await;

@@ -41,18 +41,7 @@ impl Set {
     fn key(&self) -> PathBuf {
         let file = self.world.folder.join("key.json");
         if !file.exists() {
-            let issue = [
-                "key",
-                "issue",
-                "--principal",
-                "agent@example.com",
-                "--connection",
-                "main",
-                "--group",
-                "data",
-            ];
-            let issued = self.gateway.hansard(&[&issue[..], &["--out", "key.json"]].concat());
-            assert_eq!(issued.code, 0, "{}", issued.stderr);
+            self.gateway.issue_key("agent@example.com", "key.json");
         }
         file
     }
