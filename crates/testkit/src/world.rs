@@ -124,8 +124,16 @@ impl Drop for World {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, below those that the system gives to clients: a gateway that is started again
+/// must find it free.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("it is bound").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(97);
+    let mut ports = std::iter::repeat_with(|| {
+        let at = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        u16::try_from(12_000 + at % 20_000).expect("below 32,000")
+    });
+    let found =
+        ports.by_ref().take(20_000).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    found.expect("a free port")
 }
