@@ -1,0 +1,140 @@
+//! The two readings against statements of known kind.
+
+use googlesql::{Defaults, Description, Statement};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+/// No text may take longer.
+const READ_MAX: Duration = Duration::from_millis(100);
+
+/// Where `hansard analyzer install` keeps what it makes for the tests.
+fn cache() -> PathBuf {
+    let tools = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools"));
+    let tools = tools.canonicalize().expect("run `cargo xtask tools` once");
+    tools.parent().expect("the cache").to_owned()
+}
+
+struct Reader(analyzer::Analyzer);
+
+impl Reader {
+    fn load() -> Self {
+        let installed = analyzer::install(&cache(), "python3", &|step| println!("{step}")).expect("installed");
+        Self(analyzer::Analyzer::load(&installed.path, 1).expect("loaded"))
+    }
+
+    fn describe(&self, sql: &str) -> (Description, Duration) {
+        let defaults = Defaults { project: "proj".into(), dataset: "crm".into() };
+        let (say, hear) = channel();
+        let sql = sql.to_owned();
+        self.0
+            .submit(move |parser| {
+                let start = Instant::now();
+                let description = googlesql::describe(&sql, &defaults, parser);
+                let _ = say.send((description, start.elapsed()));
+            })
+            .expect("not busy");
+        hear.recv().expect("described")
+    }
+}
+
+fn lines(path: &Path) -> Option<Vec<Value>> {
+    let text = std::fs::read_to_string(path).ok()?;
+    Some(text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect())
+}
+
+#[test]
+fn own_statements_are_read_as_they_are() {
+    let reader = Reader::load();
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../googlesql/tests/statements.jsonl"));
+    let lines = lines(path).expect("the corpus");
+    assert!(lines.len() >= 150);
+    let mut wrong = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let (found, took) = reader.describe(line["sql"].as_str().expect("sql"));
+        let set = |pick: fn(&Statement) -> &BTreeSet<String>| {
+            found.statements.iter().flat_map(pick).cloned().collect::<BTreeSet<_>>()
+        };
+        let seen = json!({
+            "sql": line["sql"], "kind": found.kind, "kinds": found.kinds(),
+            "read": set(|one| &one.read), "written": set(|one| &one.written),
+        });
+        if seen != *line || took > READ_MAX {
+            wrong.push(format!("{}: {line}\n    seen {seen} {:?} in {took:?}", number + 1, found.unsure));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), lines.len(), wrong.join("\n"));
+}
+
+/// Statements of GoogleSQL that BigQuery does not have.
+const NOT_BIGQUERY: &[&str] = &[
+    "ABORT_BATCH", "ALTERNATION", "ANALYZE", "CLONE_DATA", "CREATE_CONSTANT", "CREATE_DATABASE", "CREATE_LIVE_TABLE",
+    "DEFINE_MACRO", "DEFINE_TABLE", "DESCRIBE", "DROP_AI_INDEX", "EXPLAIN", "IMPORT", "MODULE", "RENAME", "RUN_BATCH",
+    "SHOW", "START_BATCH", "STATEMENT_WITH_PIPE_OPERATORS", "SUBPIPELINE", "SET_TRANSACTION",
+];
+/// What the module, older than the corpus, can't read: it must not become more.
+const UNSURE_MAX: usize = 75;
+
+/// The grammar's name of a statement as BigQuery names it; none where the corpus gives only its first word.
+fn expected(reference: &str) -> Option<String> {
+    let name = reference.strip_suffix("Statement")?;
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_uppercase());
+    }
+    Some(match snake.as_str() {
+        "QUERY" => "SELECT".to_owned(),
+        "TRUNCATE" => "TRUNCATE_TABLE".to_owned(),
+        "BEGIN" | "COMMIT" | "ROLLBACK" => format!("{snake}_TRANSACTION"),
+        _ => snake,
+    })
+}
+
+#[test]
+fn the_shared_corpus_is_read_as_its_reference_says() {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/sql-corpus.jsonl"));
+    let Some(lines) = lines(path) else {
+        println!("skipped: {} is not here", path.display());
+        return;
+    };
+    let reader = Reader::load();
+    let (mut right, mut unsure, mut wrong) = (0, Vec::new(), Vec::new());
+    for line in &lines {
+        let text = |name: &str| line[name].as_str().unwrap_or_default();
+        let (found, took) = reader.describe(text("sql"));
+        if took > READ_MAX {
+            wrong.push(format!("{took:?}: {}", text("sql")));
+        }
+        let Some(expected) = expected(text("kind")).filter(|_| text("expect") == "ok") else { continue };
+        if NOT_BIGQUERY.contains(&expected.as_str()) {
+            continue;
+        }
+        let fits = match expected.as_str() {
+            // The reference names the root alone; what kind of object stands in a field.
+            "DROP" | "DROP_ENTITY" => found.kind.starts_with("DROP_"),
+            "ALTER_ENTITY" => found.kind.starts_with("ALTER_"),
+            "CREATE_ENTITY" => found.kind.starts_with("CREATE_"),
+            "CREATE_INDEX" => found.kind.starts_with("CREATE_") && found.kind.ends_with("INDEX"),
+            "CREATE_TABLE" => found.kind.starts_with("CREATE_TABLE"),
+            "HINTED" => true,
+            // A query that ends by writing is that.
+            "SELECT" => matches!(found.kind.as_str(), "SELECT" | "INSERT" | "EXPORT_DATA" | "CREATE_TABLE_AS_SELECT"),
+            _ => found.kind == expected,
+        };
+        if !found.unsure.is_empty() && !found.statements.iter().any(|one| !one.kind.is_empty()) {
+            unsure.push(text("sql"));
+        } else if fits {
+            right += 1;
+        } else {
+            wrong.push(format!("{expected}, seen {} {:?}: {}", found.kind, found.unsure, text("sql")));
+        }
+    }
+    println!("{right} right, {} unsure", unsure.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(unsure.len() <= UNSURE_MAX, "{}: {unsure:#?}", unsure.len());
+}

@@ -1,0 +1,115 @@
+//! What a text was found to do.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// What a text does: each of its statements, nested ones too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// BigQuery's `statementType` for the whole text; empty if it can't be told.
+    pub kind: String,
+    pub statements: Vec<Statement>,
+    /// More than one statement, or a block, a loop, a declaration.
+    pub is_script: bool,
+    /// Some of what it runs is made only as it runs.
+    pub is_dynamic: bool,
+    /// Why it is not known for certain; empty if it is.
+    pub unsure: Vec<String>,
+}
+
+/// One statement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statement {
+    /// As BigQuery names it; empty if it can't be told.
+    pub kind: String,
+    /// Its bytes in the text; of a text that is run from within, the statement that runs it.
+    pub span: Range<usize>,
+    /// `project.dataset.table`
+    pub read: BTreeSet<String>,
+    pub written: BTreeSet<String>,
+    /// False where a condition is absent or keeps nothing out.
+    pub has_where: bool,
+    /// Of a MERGE.
+    pub branches: Vec<Branch>,
+    /// Upper case if built in, else `project.dataset.name`.
+    pub functions: BTreeSet<String>,
+    /// Models that it applies or makes.
+    pub models: BTreeSet<String>,
+    /// Connections to other systems.
+    pub connections: BTreeSet<String>,
+    /// Where data is written to outside BigQuery.
+    pub destinations: BTreeSet<String>,
+    /// Where data is read from outside BigQuery.
+    pub sources: BTreeSet<String>,
+    /// `@@` variables, in lower case.
+    pub system_variables: BTreeSet<String>,
+    /// It makes something that lives only as long as its session.
+    pub is_temporary: bool,
+    /// It runs somewhere else, later or with another's rights: a remote function or model.
+    pub is_remote: bool,
+    /// What is not known, and why.
+    pub unknown: Vec<(Knowledge, String)>,
+}
+
+/// A branch of a MERGE, taken as the statement that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Branch {
+    /// INSERT, UPDATE or DELETE.
+    pub kind: &'static str,
+    pub has_where: bool,
+}
+
+/// Something that may be unknown of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Knowledge {
+    /// What it is and does at all.
+    Kind,
+    /// Which tables it touches.
+    Tables,
+}
+
+impl Statement {
+    /// Whether that is unknown, and why.
+    pub fn unknown(&self, what: Knowledge) -> Option<&str> {
+        let found = self.unknown.iter().find(|(unknown, _)| *unknown == what);
+        found.map(|(_, why)| why.as_str())
+    }
+
+    /// Everything about it is unknown.
+    pub(crate) fn unknown_kind(why: String, span: Range<usize>) -> Self {
+        Self {
+            span,
+            has_where: false,
+            unknown: vec![(Knowledge::Kind, why.clone()), (Knowledge::Tables, why)],
+            ..Self::default()
+        }
+    }
+}
+
+impl Description {
+    /// Nothing is known of the text.
+    pub fn unknown(why: &str) -> Self {
+        Self {
+            statements: vec![Statement::unknown_kind(why.to_owned(), 0..0)],
+            unsure: vec![why.to_owned()],
+            ..Self::default()
+        }
+    }
+
+    /// Whether all of it is known.
+    pub fn is_certain(&self) -> bool {
+        self.unsure.is_empty() && self.statements.iter().all(|statement| statement.unknown.is_empty())
+    }
+
+    /// The kinds of all its statements, sorted; unknown ones are left out.
+    pub fn kinds(&self) -> Vec<String> {
+        let kinds = self.statements.iter().map(|statement| &statement.kind).filter(|kind| !kind.is_empty());
+        kinds.collect::<BTreeSet<_>>().into_iter().cloned().collect()
+    }
+
+    /// All tables, sorted.
+    pub fn tables(&self) -> Vec<String> {
+        let tables = self.statements.iter().flat_map(|statement| statement.read.iter().chain(&statement.written));
+        tables.collect::<BTreeSet<_>>().into_iter().cloned().collect()
+    }
+}

@@ -1,0 +1,73 @@
+//! Reads GoogleSQL: which statements a text holds, of which kind, what they read and write, and what about
+//! them is not certain.
+//!
+//! Pure: no IO, no clock. The parse tree is Google's own, asked of a [`Parser`] that the caller brings; the
+//! lexer here is the second opinion, which must agree. Never fails: what can't be known is said to be unknown.
+
+mod lex;
+mod outline;
+mod tree;
+mod constant;
+mod name;
+mod scope;
+mod description;
+mod walk;
+mod fingerprint;
+
+pub use description::{Branch, Description, Knowledge, Statement};
+pub use fingerprint::normal_form;
+pub use name::Defaults;
+
+use std::fmt;
+
+/// The longest text that is read, in bytes: BigQuery's own limit for a statement before it is resolved.
+pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Google's parser.
+pub trait Parser {
+    /// The parse tree of a script: a `ParseResponse` of ZetaSQL's local_service.proto.
+    fn parse(&mut self, sql: &str) -> Result<Vec<u8>, ParseFailure>;
+
+    /// The table names in a script, each as its path's segments; names that a WITH clause or a correlated path
+    /// explains are left out.
+    fn table_names(&mut self, sql: &str) -> Result<Vec<Vec<String>>, ParseFailure>;
+}
+
+/// Why there is no tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParseFailure {
+    /// Not GoogleSQL; what the parser says of it.
+    Refused(String),
+    /// It took too long, too much memory or too deep a stack.
+    Stopped(String),
+    /// There is no parser here.
+    Absent,
+}
+
+impl fmt::Display for ParseFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(said) => write!(f, "it is not GoogleSQL that hansard reads ({said})"),
+            Self::Stopped(why) => write!(f, "reading it was stopped ({why})"),
+            Self::Absent => f.write_str("the analyzer is not installed ('hansard analyzer install')"),
+        }
+    }
+}
+
+/// No parser at all: the lexer's opinion is all there is.
+pub struct NoParser;
+
+impl Parser for NoParser {
+    fn parse(&mut self, _: &str) -> Result<Vec<u8>, ParseFailure> {
+        Err(ParseFailure::Absent)
+    }
+
+    fn table_names(&mut self, _: &str) -> Result<Vec<Vec<String>>, ParseFailure> {
+        Err(ParseFailure::Absent)
+    }
+}
+
+/// Describes a text. `defaults` are the job's.
+pub fn describe(sql: &str, defaults: &Defaults, parser: &mut dyn Parser) -> Description {
+    walk::describe(sql, defaults, parser)
+}

@@ -1,0 +1,1054 @@
+//! From the parse tree to what the text does.
+
+use std::collections::BTreeSet;
+
+use crate::constant::{keeps_out, text};
+use crate::description::{Branch, Description, Knowledge, Statement};
+use crate::name::{Defaults, is_wildcard, routine, tables};
+use crate::outline;
+use crate::scope::{NOTHING, ScopeId, Scopes};
+use crate::tree::{NodeId, Tree};
+use crate::{ParseFailure, Parser, TEXT_BYTES_MAX};
+
+/// Blocks in blocks.
+const BLOCKS_MAX: usize = 200;
+/// Texts run from within texts.
+const TEXTS_MAX: usize = 8;
+
+/// `ASTMergeActionEnums.ActionType`
+const MERGE_ACTIONS: [&str; 4] = ["", "INSERT", "UPDATE", "DELETE"];
+/// `ASTMergeWhenClauseEnums.MatchType`
+const NOT_MATCHED_BY_SOURCE: u64 = 2;
+/// `ASTCreateStatementEnums.Scope`
+const TEMPORARY: u64 = 3;
+/// `ASTDropStatementEnums.DropMode`
+const CASCADE: u64 = 2;
+/// Namespaces of built-in functions (Google's "GoogleSQL function reference"); any other is a dataset.
+const NAMESPACES: &[&str] =
+    &["AEAD", "AI", "HLL_COUNT", "KEYS", "KLL_QUANTILES", "ML", "NET", "OBJ", "SAFE", "D3A_COUNT"];
+/// The system's own procedures, whose bodies are BigQuery's.
+const SYSTEM_PROCEDURES: &str = "BQ";
+/// Variables that change what names mean.
+const DEFAULT_PROJECT: &str = "@@dataset_project_id";
+const DEFAULT_DATASET: &str = "@@dataset_id";
+
+/// Reads a text by the parser and, as the second opinion, by the lexer.
+pub(crate) fn describe(sql: &str, defaults: &Defaults, parser: &mut dyn Parser) -> Description {
+    describe_within(sql, defaults, parser, 0)
+}
+
+fn describe_within(sql: &str, defaults: &Defaults, parser: &mut dyn Parser, depth: usize) -> Description {
+    if sql.len() > TEXT_BYTES_MAX {
+        return Description::unknown("it is longer than BigQuery takes");
+    }
+    if depth > TEXTS_MAX {
+        return Description::unknown("it runs texts within texts within texts");
+    }
+    let outline = outline::read(sql);
+    let tree = match parser.parse(sql) {
+        Ok(bytes) => Tree::read(&bytes),
+        Err(ParseFailure::Absent) => return outline.into_description(&ParseFailure::Absent.to_string()),
+        Err(failure) => return outline.guess(&failure.to_string()),
+    };
+    let tree = match tree {
+        Ok(tree) => tree,
+        Err(error) => return outline.guess(&format!("its parse tree can't be read: {error}")),
+    };
+    let mut walk = Walk::new(&tree, defaults);
+    walk.script();
+    if let Some(why) = outline.disagreement(&walk.statements) {
+        return Description::unknown(&format!("two readings of it disagree ({why})"));
+    }
+    if !walk.explained.is_empty() {
+        match parser.table_names(sql) {
+            Ok(names) => walk.add_unexplained(&names),
+            Err(failure) => return Description::unknown(&failure.to_string()),
+        }
+    }
+    let (kind, is_script) = walk.whole();
+    let Walk { mut statements, texts, mut unsure, mut is_dynamic, .. } = walk;
+    for Text { sql, defaults, runner } in texts {
+        let span = statements[runner].span.clone();
+        let inner = describe_within(&sql, &defaults, parser, depth + 1);
+        is_dynamic |= inner.is_dynamic;
+        unsure.extend(inner.unsure);
+        statements.extend(inner.statements.into_iter().map(|one| Statement { span: span.clone(), ..one }));
+    }
+    Description { kind, statements, is_script, is_dynamic, unsure }
+}
+
+struct Walk<'a> {
+    tree: &'a Tree,
+    /// As they are at the statement that is read.
+    defaults: Defaults,
+    /// Why `defaults` can't be told any more.
+    lost_defaults: Option<&'static str>,
+    scopes: Scopes,
+    statements: Vec<Statement>,
+    /// Made in the text itself.
+    temporary: BTreeSet<String>,
+    /// Names that a scope explained: the statement, and the path.
+    explained: Vec<(usize, Vec<String>)>,
+    /// Texts that it runs.
+    texts: Vec<Text>,
+    unsure: Vec<String>,
+    is_dynamic: bool,
+}
+
+/// A text that is run by a statement.
+struct Text {
+    sql: String,
+    defaults: Defaults,
+    runner: usize,
+}
+
+/// What is yet to be looked at: a node, the names that are known there, and whose it is.
+#[derive(Clone, Copy)]
+struct Rest {
+    node: NodeId,
+    scope: ScopeId,
+    of: Owner,
+}
+
+/// Whose a node is.
+#[derive(Clone, Copy, PartialEq)]
+enum Owner {
+    Statement(usize),
+    /// A condition of a block, or a value that is assigned: a query in it is a statement of its own.
+    Control,
+}
+
+impl<'a> Walk<'a> {
+    fn new(tree: &'a Tree, defaults: &Defaults) -> Self {
+        Self {
+            tree,
+            defaults: defaults.clone(),
+            lost_defaults: None,
+            scopes: Scopes::default(),
+            statements: Vec::new(),
+            temporary: BTreeSet::new(),
+            explained: Vec::new(),
+            texts: Vec::new(),
+            unsure: Vec::new(),
+            is_dynamic: false,
+        }
+    }
+
+    /// The statements of the answer's script.
+    fn top(&self) -> Vec<NodeId> {
+        let root = self.tree.root();
+        let list = self
+            .tree
+            .child(root, "parsed_script")
+            .and_then(|script| self.tree.child(script, "statement_list_node"));
+        match list {
+            Some(list) => self.tree.all(list, "statement_list").collect(),
+            None => self.tree.child(root, "parsed_statement").into_iter().collect(),
+        }
+    }
+
+    fn script(&mut self) {
+        for statement in self.top() {
+            self.statement(statement, 0);
+        }
+    }
+
+    /// The kind of the whole, and whether it is a script. Temporary functions before one query belong to it
+    /// (Google's "Multi-statement queries").
+    fn whole(&self) -> (String, bool) {
+        let top = self.top();
+        let is_prelude = |node: &NodeId| {
+            matches!(self.tree.kind(*node), "ASTCreateFunctionStatement" | "ASTCreateTableFunctionStatement")
+                && self.tree.number(*node, "scope") == TEMPORARY
+        };
+        let Some((last, before)) = top.split_last() else { return (String::new(), false) };
+        let is_query = self.tree.kind(*last) == "ASTQueryStatement";
+        let is_one = before.is_empty() || (is_query && before.iter().all(is_prelude));
+        if !is_one || is_control(self.tree.kind(*last)) {
+            return ("SCRIPT".to_owned(), true);
+        }
+        let span = self.tree.span(*last);
+        let own = self.statements.iter().find(|statement| statement.span == span);
+        (own.map(|own| own.kind.clone()).unwrap_or_default(), false)
+    }
+
+    /// A statement, and what is nested in it.
+    fn statement(&mut self, node: NodeId, depth: usize) {
+        if depth > BLOCKS_MAX {
+            let why = "its blocks are nested too deep".to_owned();
+            self.statements.push(Statement::unknown_kind(why, self.tree.span(node)));
+            return;
+        }
+        match self.tree.kind(node) {
+            "ASTHintedStatement" => {
+                if let Some(inner) = self.tree.child(node, "statement") {
+                    self.statement(inner, depth);
+                }
+            }
+            kind if is_block(kind) => self.block(node, depth),
+            "ASTBreakStatement" | "ASTContinueStatement" => {}
+            _ => self.plain_statement(node, depth),
+        }
+    }
+
+    /// A block, a loop or a branch: its statements, and the queries in its conditions.
+    fn block(&mut self, node: NodeId, depth: usize) {
+        let children: Vec<_> = self.tree.children(node).collect();
+        for (_, child) in children {
+            match self.tree.kind(child) {
+                "ASTStatementList" => {
+                    let list: Vec<_> = self.tree.all(child, "statement_list").collect();
+                    let lost = self.lost_defaults;
+                    for statement in list {
+                        self.statement(statement, depth + 1);
+                        self.lost_defaults = self.lost_defaults.or(lost);
+                    }
+                }
+                // The query that a loop runs over.
+                "ASTQuery" => {
+                    let of = self.begin("SELECT", child);
+                    self.look(child, NOTHING, Owner::Statement(of));
+                }
+                kind if holds_statements(kind) => self.block(child, depth + 1),
+                _ => self.look(child, NOTHING, Owner::Control),
+            }
+        }
+    }
+
+    fn begin(&mut self, kind: &str, node: NodeId) -> usize {
+        self.statements.push(Statement {
+            kind: kind.to_owned(),
+            span: self.tree.span(node),
+            ..Statement::default()
+        });
+        self.statements.len() - 1
+    }
+
+    fn plain_statement(&mut self, node: NodeId, depth: usize) {
+        let tree = self.tree;
+        let kind = kind_of(tree, node);
+        let of = self.begin(&kind, node);
+        self.statements[of].is_temporary = tree.number(node, "scope") == TEMPORARY;
+        match tree.kind(node) {
+            "ASTQueryStatement" => self.children(node, NOTHING, Owner::Statement(of)),
+            "ASTVariableDeclaration" | "ASTSingleAssignment" | "ASTAssignmentFromStruct" | "ASTRaiseStatement"
+            | "ASTParameterAssignment" => self.children(node, NOTHING, Owner::Control),
+            "ASTSystemVariableAssignment" => self.assign(node, of, depth),
+            "ASTExecuteImmediateStatement" => self.execute(node, of),
+            "ASTCallStatement" => self.call(node, of),
+            "ASTCreateProcedureStatement" => self.procedure(node, of, depth),
+            "ASTInsertStatement" => self.insert(node, of, NOTHING),
+            "ASTUpdateStatement" | "ASTDeleteStatement" => self.change(node, of),
+            "ASTMergeStatement" => self.merge(node, of),
+            "ASTTruncateStatement" => {
+                self.target(node, "target_path", of);
+                self.statements[of].has_where = keeps_out(tree, tree.child(node, "where"));
+                self.children(node, NOTHING, Owner::Statement(of));
+            }
+            "ASTExportDataStatement" | "ASTExportModelStatement" | "ASTExportMetadataStatement" => {
+                self.export(node, of);
+            }
+            "ASTAuxLoadDataStatement" | "ASTCreateExternalTableStatement" => {
+                self.target(node, "name", of);
+                self.external(node, of, "the table's");
+                self.children(node, NOTHING, Owner::Statement(of));
+            }
+            _ => self.definition(node, of, &kind),
+        }
+    }
+
+    /// CREATE, ALTER, DROP and the like: what is defined, and what it is made from.
+    fn definition(&mut self, node: NodeId, of: usize, kind: &str) {
+        let tree = self.tree;
+        if is_table_kind(kind) {
+            for field in ["name", "path", "target_path"] {
+                self.target(node, field, of);
+            }
+        }
+        // Indexes and row access policies name their table apart.
+        for field in ["table_name", "target_path"] {
+            self.target(node, field, of);
+        }
+        if tree.kind(node) == "ASTAlterRowAccessPolicyStatement"
+            || tree.kind(node) == "ASTAlterAllRowAccessPoliciesStatement"
+            || tree.kind(node) == "ASTAlterIndexStatement"
+        {
+            self.target(node, "path", of);
+        }
+        if kind == "GRANT" || kind == "REVOKE" {
+            self.granted(node, of);
+        }
+        if kind == "DROP_SCHEMA" && tree.number(node, "drop_mode") == CASCADE {
+            self.not_known(of, Knowledge::Tables, "every table of the dataset is dropped with it");
+        }
+        if kind.ends_with("_MODEL") {
+            if let Some(name) = tree.child(node, "name").or_else(|| tree.child(node, "path")) {
+                let model = self.routine_name(name);
+                self.statements[of].models.insert(model);
+            }
+            self.statements[of].is_remote |= tree.is(node, "is_remote");
+        }
+        if tree.is(node, "is_remote") {
+            self.statements[of].is_remote = true;
+        }
+        if let Some(like) = tree.child(node, "like_table_name") {
+            self.read(like, of);
+        }
+        if kind == "CREATE_PROPERTY_GRAPH" {
+            self.not_known(of, Knowledge::Tables, "the tables behind a property graph are not read");
+        }
+        if tree.number(node, "scope") == TEMPORARY && is_table_kind(kind) {
+            if let Some(name) = tree.child(node, "name") {
+                let path = self.path(name);
+                if let [only] = &path[..] {
+                    self.temporary.insert(only.clone());
+                }
+            }
+        }
+        self.children(node, NOTHING, Owner::Statement(of));
+    }
+
+    fn granted(&mut self, node: NodeId, of: usize) {
+        let tree = self.tree;
+        let on: Vec<String> = tree
+            .all(node, "target_type_parts")
+            .map(|part| tree.text(part, "id_string").to_ascii_uppercase())
+            .collect();
+        // `target_path` was taken as a table; of a schema it is none.
+        if on.iter().any(|part| part == "SCHEMA") {
+            self.statements[of].written.clear();
+            self.not_known(of, Knowledge::Tables, "every table of the dataset is shared with it");
+        }
+    }
+
+    /// `SET @@name = value`
+    fn assign(&mut self, node: NodeId, of: usize, depth: usize) {
+        let tree = self.tree;
+        self.children(node, NOTHING, Owner::Statement(of));
+        let name = tree.child(node, "system_variable").map(|variable| self.variable(variable));
+        let value = tree.child(node, "expression").and_then(|value| text(tree, value));
+        let field = match name.as_deref() {
+            Some(DEFAULT_DATASET) => &mut self.defaults.dataset,
+            Some(DEFAULT_PROJECT) => &mut self.defaults.project,
+            _ => return,
+        };
+        match value {
+            Some(value) if depth == 0 => *field = value,
+            _ => self.lost_defaults = Some("the script changes its default dataset as it runs"),
+        }
+    }
+
+    fn execute(&mut self, node: NodeId, of: usize) {
+        let tree = self.tree;
+        self.children(node, NOTHING, Owner::Control);
+        match tree.child(node, "sql").and_then(|sql| text(tree, sql)) {
+            Some(sql) => {
+                if let Some(why) = self.lost_defaults {
+                    self.not_known(of, Knowledge::Tables, why);
+                }
+                self.texts.push(Text { sql, defaults: self.defaults.clone(), runner: of });
+            }
+            None => {
+                self.is_dynamic = true;
+                let why = "it runs a text that is made as it runs (EXECUTE IMMEDIATE)".to_owned();
+                self.statements.push(Statement::unknown_kind(why, tree.span(node)));
+            }
+        }
+    }
+
+    fn call(&mut self, node: NodeId, of: usize) {
+        let tree = self.tree;
+        self.children(node, NOTHING, Owner::Statement(of));
+        let Some(name) = tree.child(node, "procedure_name") else { return };
+        let path = self.path(name);
+        let name = self.routine_name(name);
+        if path.len() == 2 && path[0].eq_ignore_ascii_case(SYSTEM_PROCEDURES) {
+            self.statements[of].functions.insert(path.join(".").to_ascii_uppercase());
+            return;
+        }
+        self.statements[of].functions.insert(name.clone());
+        self.is_dynamic = true;
+        let why = format!("what the procedure {name} does is not known");
+        self.statements.push(Statement::unknown_kind(why, tree.span(node)));
+    }
+
+    /// The body runs when it is called; what it does then is said now.
+    fn procedure(&mut self, node: NodeId, of: usize, depth: usize) {
+        let tree = self.tree;
+        if tree.child(node, "code").is_some() || tree.child(node, "with_connection_clause").is_some() {
+            self.statements[of].is_remote = true;
+        }
+        let body = tree.child(node, "body");
+        let others: Vec<_> =
+            tree.children(node).filter(|(_, child)| Some(*child) != body).map(|(_, child)| child).collect();
+        for child in others {
+            self.look(child, NOTHING, Owner::Statement(of));
+        }
+        // The body begins with its caller's defaults, whatever those will be.
+        let (defaults, lost) = (self.defaults.clone(), self.lost_defaults);
+        let list = body.and_then(|body| tree.child(body, "statement_list_node"));
+        let list: Vec<_> = list.into_iter().flat_map(|list| tree.all(list, "statement_list")).collect();
+        for statement in list {
+            self.statement(statement, depth + 1);
+        }
+        (self.defaults, self.lost_defaults) = (defaults, lost);
+    }
+
+    fn insert(&mut self, node: NodeId, of: usize, scope: ScopeId) {
+        self.target(node, "target_path", of);
+        self.children(node, scope, Owner::Statement(of));
+    }
+
+    /// UPDATE and DELETE.
+    fn change(&mut self, node: NodeId, of: usize) {
+        let tree = self.tree;
+        self.target_is_read(node, of);
+        self.statements[of].has_where = keeps_out(tree, tree.child(node, "where"));
+        let mut scope = self.named_target(node, NOTHING);
+        if let Some(from) = tree.child(node, "from_clause") {
+            scope = self.from(from, scope, of);
+        }
+        for (field, child) in tree.children(node).collect::<Vec<_>>() {
+            if field != "from_clause" && field != "target_path" {
+                self.look(child, scope, Owner::Statement(of));
+            }
+        }
+    }
+
+    fn merge(&mut self, node: NodeId, of: usize) {
+        let tree = self.tree;
+        self.target_is_read(node, of);
+        let named = self.named_target(node, NOTHING);
+        let scope = match tree.child(node, "table_expression") {
+            Some(source) => self.table_expression(source, NOTHING, named, of),
+            None => named,
+        };
+        for (field, child) in tree.children(node).collect::<Vec<_>>() {
+            if field != "table_expression" && field != "target_path" {
+                self.look(child, scope, Owner::Statement(of));
+            }
+        }
+        let on = keeps_out(tree, tree.child(node, "merge_condition"));
+        let clauses = tree.child(node, "when_clauses");
+        let clauses: Vec<_> = clauses
+            .into_iter()
+            .flat_map(|list| tree.children(list))
+            .map(|(_, clause)| clause)
+            .filter(|clause| tree.kind(*clause) == "ASTMergeWhenClause")
+            .collect();
+        for clause in clauses {
+            let action = tree.child(clause, "action").map_or(0, |action| tree.number(action, "action_type"));
+            let kind = MERGE_ACTIONS.get(action as usize).copied().unwrap_or_default();
+            let is_own = keeps_out(tree, tree.child(clause, "search_condition"));
+            let by_source = tree.number(clause, "match_type") == NOT_MATCHED_BY_SOURCE;
+            let has_where = is_own || (!by_source && on);
+            self.statements[of].branches.push(Branch { kind, has_where });
+        }
+        let branches = &self.statements[of].branches;
+        self.statements[of].has_where = !branches.is_empty() && branches.iter().all(|branch| branch.has_where);
+    }
+
+    fn export(&mut self, node: NodeId, of: usize) {
+        let tree = self.tree;
+        if let Some(model) = tree.child(node, "model_name_path") {
+            let model = self.routine_name(model);
+            self.statements[of].models.insert(model);
+        }
+        let places = self.options(node, &["uri", "uris"]);
+        if places.is_empty() {
+            let why = "where it exports to is not written out".to_owned();
+            self.statements[of].destinations.insert("unknown:".to_owned());
+            self.unsure.push(why);
+        }
+        self.statements[of].destinations.extend(places);
+        self.children(node, NOTHING, Owner::Statement(of));
+    }
+
+    /// LOAD DATA and external tables: where the data comes from.
+    fn external(&mut self, node: NodeId, of: usize, whose: &str) {
+        let mut places = self.options(node, &["uri", "uris"]);
+        if let Some(files) = self.tree.child(node, "from_files") {
+            places.extend(self.options(files, &["uri", "uris"]));
+        }
+        if places.is_empty() {
+            self.unsure.push(format!("{whose} source is not written out"));
+            places.push("unknown:".to_owned());
+        }
+        self.statements[of].sources.extend(places);
+    }
+
+    /// The texts in a node's options of these names.
+    fn options(&self, node: NodeId, names: &[&str]) -> Vec<String> {
+        let tree = self.tree;
+        let Some(list) = tree.child(node, "options_list") else { return Vec::new() };
+        let entries = tree.children(list).map(|(_, entry)| entry).filter(|entry| {
+            let name = tree.child(*entry, "name").map(|name| tree.text(name, "id_string").to_lowercase());
+            name.is_some_and(|name| names.contains(&name.as_str()))
+        });
+        let mut found = Vec::new();
+        for value in entries.filter_map(|entry| tree.child(entry, "value")) {
+            match text(tree, value) {
+                Some(one) => found.push(one),
+                None => found.extend(tree.children(value).filter_map(|(_, child)| text(tree, child))),
+            }
+        }
+        found
+    }
+
+    // ---- names ----------------------------------------------------------------------------------
+
+    fn path(&self, node: NodeId) -> Vec<String> {
+        let names = self.tree.all(node, "names");
+        names.map(|name| self.tree.text(name, "id_string").to_owned()).collect()
+    }
+
+    fn routine_name(&self, node: NodeId) -> String {
+        let path = self.path(node);
+        routine(&path.iter().map(String::as_str).collect::<Vec<_>>(), &self.defaults)
+    }
+
+    fn variable(&self, node: NodeId) -> String {
+        let path = self.tree.child(node, "path").map(|path| self.path(path)).unwrap_or_default();
+        format!("@@{}", path.join(".").to_lowercase())
+    }
+
+    fn table_names(&mut self, path: &[String], of: usize) -> Vec<String> {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let names = tables(&path, &self.defaults, &self.temporary);
+        let whole = path.join(".");
+        if let (Some(why), true) = (self.lost_defaults, whole.matches('.').count() < 2) {
+            self.not_known(of, Knowledge::Tables, why);
+        }
+        for name in &names {
+            if is_wildcard(name) {
+                let why = format!("which tables {name} stands for is not known");
+                self.not_known(of, Knowledge::Tables, &why);
+            }
+        }
+        names
+    }
+
+    fn not_known(&mut self, of: usize, what: Knowledge, why: &str) {
+        let unknown = &mut self.statements[of].unknown;
+        if !unknown.iter().any(|(known, _)| *known == what) {
+            unknown.push((what, why.to_owned()));
+        }
+    }
+
+    fn read(&mut self, path: NodeId, of: usize) {
+        let path = self.path(path);
+        self.read_path(&path, of);
+    }
+
+    fn read_path(&mut self, path: &[String], of: usize) {
+        let names = self.table_names(path, of);
+        self.statements[of].read.extend(names);
+    }
+
+    /// The table that a statement writes, in that field.
+    fn target(&mut self, node: NodeId, field: &str, of: usize) {
+        let Some(path) = self.tree.child(node, field) else { return };
+        if self.tree.kind(path) != "ASTPathExpression" {
+            // A path into a nested array, of a statement within an UPDATE.
+            return;
+        }
+        let path = self.path(path);
+        let names = self.table_names(&path, of);
+        let is_new = self.statements[of].is_temporary && path.len() == 1;
+        let written = &mut self.statements[of].written;
+        match is_new {
+            true => written.extend([format!("_SESSION.{}", path[0])]),
+            false => written.extend(names),
+        }
+    }
+
+    fn target_is_read(&mut self, node: NodeId, of: usize) {
+        self.target(node, "target_path", of);
+        let written: Vec<String> = self.statements[of].written.iter().cloned().collect();
+        self.statements[of].read.extend(written);
+    }
+
+    /// The scope in which a DML statement's target goes by its alias, or by its last name.
+    fn named_target(&mut self, node: NodeId, scope: ScopeId) -> ScopeId {
+        let path = self.tree.child(node, "target_path");
+        self.named(node, path, scope)
+    }
+
+    fn named(&mut self, node: NodeId, path: Option<NodeId>, scope: ScopeId) -> ScopeId {
+        let tree = self.tree;
+        let alias = tree
+            .child(node, "alias")
+            .and_then(|alias| tree.child(alias, "identifier"))
+            .map(|name| tree.text(name, "id_string").to_owned());
+        let implied = || {
+            let path = self.path(path?);
+            // What stands in quotes is split where it is used.
+            path.last().and_then(|last| last.rsplit('.').next()).map(str::to_owned)
+        };
+        match alias.or_else(implied) {
+            Some(alias) => self.scopes.with_range(scope, &alias),
+            None => scope,
+        }
+    }
+
+    /// A name in a FROM clause.
+    fn named_in_from(&mut self, path: NodeId, scope: ScopeId, of: usize) {
+        let path = self.path(path);
+        let parts: Vec<&str> = path.iter().map(String::as_str).collect();
+        match self.scopes.explains(scope, &parts) {
+            true => self.explained.push((of, path)),
+            false => self.read_path(&path, of),
+        }
+    }
+
+    /// Names that the scopes explained and the parser does not.
+    fn add_unexplained(&mut self, names: &[Vec<String>]) {
+        let names: BTreeSet<Vec<String>> = names.iter().map(|name| lower(name)).collect();
+        for (of, path) in std::mem::take(&mut self.explained) {
+            if names.contains(&lower(&path)) {
+                self.read_path(&path, of);
+            }
+        }
+    }
+
+    // ---- expressions and queries -----------------------------------------------------------------
+
+    fn children(&mut self, node: NodeId, scope: ScopeId, of: Owner) {
+        let children: Vec<_> = self.tree.children(node).map(|(_, child)| child).collect();
+        for child in children {
+            self.look(child, scope, of);
+        }
+    }
+
+    /// Everything below a node. Without recursion: expressions nest as deep as their author likes.
+    fn look(&mut self, node: NodeId, scope: ScopeId, of: Owner) {
+        let mut rest = vec![Rest { node, scope, of }];
+        while let Some(one) = rest.pop() {
+            self.look_at(one, &mut rest);
+        }
+    }
+
+    fn look_at(&mut self, one: Rest, rest: &mut Vec<Rest>) {
+        let tree = self.tree;
+        let Rest { node, mut scope, mut of } = one;
+        let kind = tree.kind(node);
+        if of == Owner::Control {
+            if kind == "ASTExpressionSubquery" || is_foreign_call(tree, node) {
+                of = Owner::Statement(self.begin("SELECT", node));
+            } else if kind != "ASTSystemVariableExpr" {
+                push_children(tree, node, Rest { scope, of, node }, rest, &[]);
+                return;
+            }
+        }
+        let Owner::Statement(at) = of else { return };
+        match kind {
+            "ASTQuery" => {
+                scope = self.with_clause(node, scope, at, rest);
+                push_children(tree, node, Rest { scope, of, node }, rest, &["with_clause"]);
+            }
+            "ASTSelect" | "ASTFromQuery" => {
+                if let Some(from) = tree.child(node, "from_clause") {
+                    scope = self.from_later(from, scope, at, rest);
+                }
+                push_children(tree, node, Rest { scope, of, node }, rest, &["from_clause"]);
+            }
+            "ASTFromClause" => {
+                self.from_later(node, scope, at, rest);
+            }
+            "ASTPipeJoin" => {
+                if let Some(join) = tree.child(node, "join") {
+                    self.table_expression_later(join, scope, scope, at, rest);
+                }
+            }
+            "ASTTablePathExpression" | "ASTTableSubquery" | "ASTTVF" | "ASTJoin" | "ASTParenthesizedJoin" => {
+                self.table_expression_later(node, scope, scope, at, rest);
+            }
+            "ASTTableClause" => {
+                if let Some(path) = tree.child(node, "table_path") {
+                    self.named_in_from(path, scope, at);
+                }
+                push_children(tree, node, one, rest, &["table_path"]);
+            }
+            "ASTCloneDataSource" | "ASTCopyDataSource" | "ASTTableDataSource" => {
+                if let Some(path) = tree.child(node, "path_expr") {
+                    self.read(path, at);
+                }
+                push_children(tree, node, Rest { node, scope, of }, rest, &["path_expr"]);
+            }
+            "ASTForeignKeyReference" => {
+                if let Some(path) = tree.child(node, "table_name") {
+                    self.read(path, at);
+                }
+            }
+            "ASTFunctionCall" => {
+                if let Some(function) = tree.child(node, "function") {
+                    self.function(function, at);
+                }
+                push_children(tree, node, Rest { node, scope, of }, rest, &["function"]);
+                self.external_query(node, "arguments", at);
+            }
+            "ASTModelClause" => {
+                if let Some(model) = tree.child(node, "model_path") {
+                    let model = self.routine_name(model);
+                    self.statements[at].models.insert(model);
+                }
+            }
+            "ASTConnectionClause" => self.connection(node, at),
+            "ASTSystemVariableExpr" => {
+                let name = self.variable(node);
+                self.statements[at].system_variables.insert(name);
+            }
+            "ASTGraphTableQuery" | "ASTGqlGraphPatternQuery" | "ASTGqlLinearOpsQuery" | "ASTGqlQuery"
+            | "ASTGraphPattern" => {
+                self.not_known(at, Knowledge::Tables, "the tables behind a property graph are not read");
+                push_children(tree, node, Rest { node, scope, of }, rest, &[]);
+            }
+            "ASTPipeInsert" | "ASTPipeExportData" | "ASTPipeCreateTable" => self.pipe_write(node, at, scope),
+            _ => push_children(tree, node, Rest { node, scope, of }, rest, &[]),
+        }
+    }
+
+    /// Queries of a WITH clause, each seeing those before it; all of them if it is recursive.
+    fn with_clause(&mut self, query: NodeId, scope: ScopeId, of: usize, rest: &mut Vec<Rest>) -> ScopeId {
+        let tree = self.tree;
+        let Some(with) = tree.child(query, "with_clause") else { return scope };
+        let entries: Vec<(String, NodeId)> = tree
+            .all(with, "with")
+            .map(|entry| {
+                let alias = tree.child(entry, "alias").map(|alias| tree.text(alias, "id_string"));
+                (alias.unwrap_or_default().to_owned(), entry)
+            })
+            .collect();
+        let is_recursive = tree.is(with, "recursive");
+        let mut seen = scope;
+        for (alias, _) in entries.iter().filter(|_| is_recursive) {
+            seen = self.scopes.with_query(seen, alias);
+        }
+        for (alias, entry) in &entries {
+            let walled = self.scopes.with_wall(seen);
+            let below = Rest { node: *entry, scope: walled, of: Owner::Statement(of) };
+            push_children(tree, *entry, below, rest, &["alias"]);
+            if !is_recursive {
+                seen = self.scopes.with_query(seen, alias);
+            }
+        }
+        seen
+    }
+
+    fn from(&mut self, from: NodeId, scope: ScopeId, of: usize) -> ScopeId {
+        let mut rest = Vec::new();
+        let seen = self.from_later(from, scope, of, &mut rest);
+        self.finish(rest);
+        seen
+    }
+
+    fn table_expression(&mut self, node: NodeId, outer: ScopeId, seen: ScopeId, of: usize) -> ScopeId {
+        let mut rest = Vec::new();
+        let seen = self.table_expression_later(node, outer, seen, of, &mut rest);
+        self.finish(rest);
+        seen
+    }
+
+    fn finish(&mut self, mut rest: Vec<Rest>) {
+        while let Some(one) = rest.pop() {
+            self.look_at(one, &mut rest);
+        }
+    }
+
+    /// A FROM clause; the scope after it holds its aliases.
+    fn from_later(&mut self, from: NodeId, scope: ScopeId, of: usize, rest: &mut Vec<Rest>) -> ScopeId {
+        match self.tree.child(from, "table_expression") {
+            Some(expression) => self.table_expression_later(expression, scope, scope, of, rest),
+            None => scope,
+        }
+    }
+
+    /// The tables of a join from left to right, each seeing the aliases before it. A subquery sees them only if it
+    /// is lateral.
+    fn table_expression_later(
+        &mut self,
+        node: NodeId,
+        outer: ScopeId,
+        mut seen: ScopeId,
+        of: usize,
+        rest: &mut Vec<Rest>,
+    ) -> ScopeId {
+        enum Next {
+            Table(NodeId),
+            /// What is said of a join once both its sides are named.
+            Said(NodeId),
+        }
+        let tree = self.tree;
+        let mut next = vec![Next::Table(node)];
+        while let Some(one) = next.pop() {
+            let node = match one {
+                Next::Said(node) => {
+                    let below = Rest { node, scope: seen, of: Owner::Statement(of) };
+                    push_children(tree, node, below, rest, &["lhs", "rhs"]);
+                    continue;
+                }
+                Next::Table(node) => node,
+            };
+            match tree.kind(node) {
+                "ASTJoin" => {
+                    next.push(Next::Said(node));
+                    next.extend(tree.child(node, "rhs").map(Next::Table));
+                    next.extend(tree.child(node, "lhs").map(Next::Table));
+                }
+                "ASTParenthesizedJoin" => next.extend(tree.child(node, "join").map(Next::Table)),
+                "ASTTablePathExpression" => {
+                    let path = tree.child(node, "path_expr");
+                    if let Some(path) = path {
+                        self.named_in_from(path, seen, of);
+                    }
+                    let below = Rest { node, scope: seen, of: Owner::Statement(of) };
+                    push_children(tree, node, below, rest, &["path_expr", "alias"]);
+                    seen = self.named(node, path, seen);
+                }
+                _ => {
+                    if let Some(name) = tree.child(node, "name").filter(|_| tree.kind(node) == "ASTTVF") {
+                        self.table_function(node, name, of);
+                    }
+                    let sees = if tree.is(node, "is_lateral") { seen } else { outer };
+                    let below = Rest { node, scope: sees, of: Owner::Statement(of) };
+                    if tree.kind(node) == "ASTGraphTableQuery" {
+                        let why = "the tables behind a property graph are not read";
+                        self.not_known(of, Knowledge::Tables, why);
+                    }
+                    push_children(tree, node, below, rest, &["alias", "name"]);
+                    seen = self.named(node, None, seen);
+                }
+            }
+        }
+        seen
+    }
+
+    /// A query that ends in INSERT, EXPORT DATA or CREATE TABLE is that.
+    fn pipe_write(&mut self, node: NodeId, of: usize, scope: ScopeId) {
+        let tree = self.tree;
+        let inner = tree.children(node).find(|(field, _)| field.ends_with("_statement"));
+        let Some((_, inner)) = inner else { return };
+        let kind = match tree.kind(node) {
+            "ASTPipeCreateTable" => "CREATE_TABLE_AS_SELECT".to_owned(),
+            _ => kind_of(tree, inner),
+        };
+        // A query may fork and write twice.
+        let of = match self.statements[of].kind.as_str() {
+            "SELECT" => of,
+            _ => self.begin(&kind, node),
+        };
+        self.statements[of].kind = kind;
+        match tree.kind(inner) {
+            "ASTInsertStatement" => self.insert(inner, of, scope),
+            "ASTExportDataStatement" => self.export(inner, of),
+            _ => {
+                self.target(inner, "name", of);
+                self.children(inner, scope, Owner::Statement(of));
+            }
+        }
+    }
+
+    fn function(&mut self, name: NodeId, of: usize) {
+        let path = self.path(name);
+        let is_built_in = is_built_in(&path);
+        let name = match is_built_in {
+            true => path.join(".").to_ascii_uppercase(),
+            false => self.routine_name(name),
+        };
+        self.statements[of].functions.insert(name.clone());
+        if !is_built_in {
+            let why = format!("what the function {name} reads is not known");
+            self.not_known(of, Knowledge::Tables, &why);
+        }
+    }
+
+    fn table_function(&mut self, node: NodeId, name: NodeId, of: usize) {
+        let path = self.path(name);
+        self.function(name, of);
+        let is_external = path.len() == 1 && path[0].eq_ignore_ascii_case("EXTERNAL_QUERY");
+        if is_external {
+            self.external_query(node, "argument_entries", of);
+        }
+    }
+
+    /// `EXTERNAL_QUERY('connection', 'sql')`: the connection, and that its tables are not BigQuery's.
+    fn external_query(&mut self, node: NodeId, field: &str, of: usize) {
+        let tree = self.tree;
+        let name = tree.child(node, "name").or_else(|| tree.child(node, "function"));
+        let is_external =
+            name.is_some_and(|name| matches!(&self.path(name)[..], [one] if one.eq_ignore_ascii_case("EXTERNAL_QUERY")));
+        if !is_external {
+            return;
+        }
+        let first = tree.child(node, field).map(|first| tree.child(first, "expr").unwrap_or(first));
+        let connection = first.and_then(|first| text(tree, first)).unwrap_or_else(|| "unknown:".to_owned());
+        self.statements[of].connections.insert(connection);
+    }
+
+    fn connection(&mut self, node: NodeId, of: usize) {
+        let tree = self.tree;
+        let name = tree.child(node, "connection_path").map(|path| match tree.kind(path) {
+            "ASTPathExpression" => self.path(path).join("."),
+            _ => "DEFAULT".to_owned(),
+        });
+        self.statements[of].connections.extend(name);
+    }
+}
+
+fn lower(path: &[String]) -> Vec<String> {
+    path.iter().map(|part| part.to_lowercase()).collect()
+}
+
+fn push_children(tree: &Tree, node: NodeId, one: Rest, rest: &mut Vec<Rest>, but: &[&str]) {
+    let children = tree.children(node).filter(|(field, _)| !but.contains(field));
+    rest.extend(children.map(|(_, child)| Rest { node: child, ..one }));
+}
+
+/// A call that leaves BigQuery's own functions: it counts even where no query stands.
+fn is_foreign_call(tree: &Tree, node: NodeId) -> bool {
+    let function = (tree.kind(node) == "ASTFunctionCall").then(|| tree.child(node, "function")).flatten();
+    let path: Option<Vec<String>> = function.map(|function| {
+        tree.all(function, "names").map(|name| tree.text(name, "id_string").to_owned()).collect()
+    });
+    path.is_some_and(|path| path.len() > 1)
+}
+
+fn is_built_in(path: &[String]) -> bool {
+    match path {
+        [_] => true,
+        [namespace, rest @ ..] => {
+            let namespace = namespace.to_ascii_uppercase();
+            // SAFE.NET.HOST is built in; SAFE.dataset.function is not a thing.
+            NAMESPACES.contains(&namespace.as_str()) && rest.len() <= 2
+        }
+        [] => true,
+    }
+}
+
+/// Statements that hold statements.
+fn is_block(kind: &str) -> bool {
+    matches!(
+        kind,
+        "ASTBeginEndBlock"
+            | "ASTIfStatement"
+            | "ASTCaseStatement"
+            | "ASTLoopStatement"
+            | "ASTWhileStatement"
+            | "ASTRepeatStatement"
+            | "ASTForInStatement"
+    )
+}
+
+/// Parts of those that hold statements in turn.
+fn holds_statements(kind: &str) -> bool {
+    matches!(
+        kind,
+        "ASTElseifClauseList"
+            | "ASTElseifClause"
+            | "ASTWhenThenClauseList"
+            | "ASTWhenThenClause"
+            | "ASTExceptionHandlerList"
+            | "ASTExceptionHandler"
+            | "ASTUntilClause"
+    )
+}
+
+/// Statements that only a script has.
+fn is_control(kind: &str) -> bool {
+    is_block(kind)
+        || matches!(
+            kind,
+            "ASTVariableDeclaration"
+                | "ASTSingleAssignment"
+                | "ASTAssignmentFromStruct"
+                | "ASTSystemVariableAssignment"
+                | "ASTParameterAssignment"
+                | "ASTExecuteImmediateStatement"
+                | "ASTRaiseStatement"
+                | "ASTReturnStatement"
+                | "ASTBreakStatement"
+                | "ASTContinueStatement"
+        )
+}
+
+/// Kinds whose name is a table's.
+fn is_table_kind(kind: &str) -> bool {
+    let object = kind.split_once('_').map(|(_, object)| object).unwrap_or_default();
+    matches!(
+        object,
+        "TABLE" | "TABLE_AS_SELECT" | "VIEW" | "MATERIALIZED_VIEW" | "EXTERNAL_TABLE" | "SNAPSHOT_TABLE" | "APPROX_VIEW"
+    )
+}
+
+/// The kind of a statement, as BigQuery's `statementType` names it: the grammar's name, with its exceptions.
+fn kind_of(tree: &Tree, node: NodeId) -> String {
+    let named = |verb: &str, field: &str| {
+        let entity = tree.child(node, field).map(|name| tree.text(name, "id_string").to_ascii_uppercase());
+        format!("{verb}_{}", entity.unwrap_or_default())
+    };
+    let fixed = match tree.kind(node) {
+        "ASTQueryStatement" => "SELECT",
+        "ASTTruncateStatement" => "TRUNCATE_TABLE",
+        "ASTAuxLoadDataStatement" => "LOAD_DATA",
+        "ASTBeginStatement" => "BEGIN_TRANSACTION",
+        "ASTCommitStatement" => "COMMIT_TRANSACTION",
+        "ASTRollbackStatement" => "ROLLBACK_TRANSACTION",
+        "ASTVariableDeclaration" => "DECLARE",
+        "ASTSingleAssignment"
+        | "ASTAssignmentFromStruct"
+        | "ASTSystemVariableAssignment"
+        | "ASTParameterAssignment" => "SET",
+        "ASTCreateTableStatement" if tree.child(node, "query").is_some() => "CREATE_TABLE_AS_SELECT",
+        "ASTCreateSnapshotStatement" => "CREATE_SNAPSHOT_TABLE",
+        "ASTCreateIndexStatement" if tree.is(node, "is_search") => "CREATE_SEARCH_INDEX",
+        "ASTCreateIndexStatement" if tree.is(node, "is_vector") => "CREATE_VECTOR_INDEX",
+        "ASTDropAllRowAccessPoliciesStatement" => "DROP_ROW_ACCESS_POLICY",
+        "ASTAlterAllRowAccessPoliciesStatement" => "ALTER_ROW_ACCESS_POLICY",
+        "ASTDropStatement" => return format!("DROP_{}", object_kind(tree.number(node, "schema_object_kind"))),
+        "ASTUndropStatement" => {
+            return format!("UNDROP_{}", object_kind(tree.number(node, "schema_object_kind")));
+        }
+        "ASTCreateEntityStatement" => return named("CREATE", "type"),
+        "ASTAlterEntityStatement" => return named("ALTER", "type"),
+        "ASTDropEntityStatement" => return named("DROP", "entity_type"),
+        other => return snake(other.trim_start_matches("AST").trim_end_matches("Statement")),
+    };
+    fixed.to_owned()
+}
+
+/// `SchemaObjectKind` of ZetaSQL's ast_enums.proto.
+fn object_kind(number: u64) -> &'static str {
+    match number {
+        2 | 6 => "FUNCTION",
+        3 => "CONSTANT",
+        4 => "DATABASE",
+        5 => "EXTERNAL_TABLE",
+        7 => "INDEX",
+        8 => "MATERIALIZED_VIEW",
+        9 => "MODEL",
+        10 => "PROCEDURE",
+        11 => "SCHEMA",
+        12 => "TABLE",
+        13 => "TABLE_FUNCTION",
+        14 => "VIEW",
+        15 => "SNAPSHOT_TABLE",
+        16 => "PROPERTY_GRAPH",
+        17 => "APPROX_VIEW",
+        18 => "EXTERNAL_SCHEMA",
+        19 => "CONNECTION",
+        20 => "SEQUENCE",
+        _ => "UNKNOWN",
+    }
+}
+
+/// `CreateView` is CREATE_VIEW.
+fn snake(camel: &str) -> String {
+    let mut out = String::with_capacity(camel.len() + 4);
+    for letter in camel.chars() {
+        if letter.is_ascii_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.push(letter.to_ascii_uppercase());
+    }
+    out
+}
