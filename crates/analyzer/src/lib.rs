@@ -11,4 +11,4 @@ mod guest;
 mod pool;
 
 pub use install::{InstallError, Installed, MODULE_SHA256, PACKAGE, find, install};
-pub use pool::{Analyzer, Busy};
+pub use pool::Analyzer;

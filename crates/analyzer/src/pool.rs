@@ -1,6 +1,5 @@
 //! The threads that own the instances.
 
-use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 use wasmtime::{Engine, InstancePre, Linker};
 
-use googlesql::Parser;
+use googlesql::{Busy, ParserJob, Parsers};
 
 use crate::guest::Guest;
 use crate::wasi::{self, Host};
@@ -25,21 +24,9 @@ const TEXTS_MAX: u64 = 50_000;
 /// The unit that calls are bounded in.
 const TICK: Duration = Duration::from_millis(100);
 
-type Job = Box<dyn FnOnce(&mut dyn Parser) + Send>;
-
 /// A pool of instances.
 pub struct Analyzer {
-    jobs: SyncSender<Job>,
-}
-
-/// Everyone is busy and so many wait already.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Busy;
-
-impl fmt::Display for Busy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("too many statements wait to be read")
-    }
+    jobs: SyncSender<ParserJob>,
 }
 
 impl Analyzer {
@@ -50,7 +37,7 @@ impl Analyzer {
         let mut linker = Linker::new(&engine);
         let ready = wasi::link(&mut linker).and_then(|()| linker.instantiate_pre(&module));
         let ready = ready.map_err(|error| error.to_string())?;
-        let (jobs, waiting) = sync_channel::<Job>(WAITING_MAX);
+        let (jobs, waiting) = sync_channel::<ParserJob>(WAITING_MAX);
         let waiting = Arc::new(Mutex::new(waiting));
         let alive = Arc::new(());
         let is_alive = Arc::downgrade(&alive);
@@ -72,14 +59,15 @@ impl Analyzer {
             .map_err(|error| format!("can't start a thread: {error}"))?;
         Ok(Self { jobs })
     }
+}
 
-    /// Has one of the instances do something. It is done soon, on another thread, or never if the process ends.
-    pub fn submit(&self, job: impl FnOnce(&mut dyn Parser) + Send + 'static) -> Result<(), Busy> {
-        self.jobs.try_send(Box::new(job)).map_err(|_| Busy)
+impl Parsers for Analyzer {
+    fn with_one(&self, job: ParserJob) -> Result<(), Busy> {
+        self.jobs.try_send(job).map_err(|_| Busy)
     }
 }
 
-fn serve(module: &InstancePre<Host>, waiting: &Mutex<Receiver<Job>>) {
+fn serve(module: &InstancePre<Host>, waiting: &Mutex<Receiver<ParserJob>>) {
     let mut guest = None;
     let mut texts = 0;
     loop {

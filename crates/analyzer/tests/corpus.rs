@@ -1,6 +1,6 @@
 //! The two readings against statements of known kind.
 
-use googlesql::{Defaults, Description, Statement};
+use googlesql::{Defaults, Description, Parsers, Statement};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -26,15 +26,15 @@ impl Reader {
     }
 
     fn describe(&self, sql: &str) -> (Description, Duration) {
-        let defaults = Defaults { project: "proj".into(), dataset: "crm".into() };
+        let defaults = Defaults { project: "proj".into(), dataset: "crm".into(), lost: None };
         let (say, hear) = channel();
         let sql = sql.to_owned();
         self.0
-            .submit(move |parser| {
+            .with_one(Box::new(move |parser| {
                 let start = Instant::now();
                 let description = googlesql::describe(&sql, &defaults, parser);
                 let _ = say.send((description, start.elapsed()));
-            })
+            }))
             .expect("not busy");
         hear.recv().expect("described")
     }

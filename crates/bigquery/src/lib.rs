@@ -6,6 +6,9 @@ mod methods;
 mod route;
 mod understand;
 mod touches;
+mod doors;
+mod reading;
+mod trial;
 mod forward;
 mod answer;
 mod jobs_list;
@@ -20,8 +23,11 @@ pub mod rows;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 
+pub use doors::{DOORS, Door, Named};
 pub use json::RowColumns;
 pub use methods::{Effect, METHODS, Method, Shape, named};
+pub use reading::Reader;
+pub use trial::{Trial, trial};
 pub use refuse::{error_body, token_error};
 
 use bytes::Bytes;
@@ -32,7 +38,7 @@ use gateway::{
 use http::{Method as Verb, Uri};
 use hyper::body::Incoming;
 use outbound::{Https, OutboundError};
-use record::{Clock, RecordId};
+use record::{Clock, Footprint, RecordId};
 use state::{Owners, State};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,21 +55,23 @@ pub struct BigQuery {
     clock: Arc<dyn Clock>,
     public_url: Uri,
     discovery: discovery::Discovery,
+    reader: Arc<Reader>,
 }
 
 impl BigQuery {
-    /// `discovery` is a discovery document to serve instead of the upstream's own.
+    /// `discovery` is a discovery document to serve instead of the upstream's own; `reader` reads SQL.
     pub fn new(
         state: Arc<State>,
         owners: Arc<Owners>,
         clock: Arc<dyn Clock>,
         public_url: Uri,
         discovery: Option<PathBuf>,
+        reader: Arc<Reader>,
     ) -> Result<Self, OutboundError> {
         let discovery = discovery::Discovery::new(discovery);
         let schemas = Arc::default();
         let (client, grpc) = (outbound::https()?, outbound::h2()?);
-        Ok(Self { client, grpc, schemas, state, owners, clock, public_url, discovery })
+        Ok(Self { client, grpc, schemas, state, owners, clock, public_url, discovery, reader })
     }
 }
 
@@ -120,6 +128,17 @@ impl Upstream for BigQuery {
             Route::Rest(route) => understand::understand(route, request, marks)?.map_plan(Plan::Rest),
             Route::Storage(route) => storage::understand(route, request)?.map_plan(Plan::Storage),
         })
+    }
+
+    async fn describe(&self, action: &Action<Plan>) -> Footprint {
+        let reading = match &action.plan {
+            Plan::Rest(plan) => plan.reading.as_ref(),
+            Plan::Storage(_) => None,
+        };
+        match reading {
+            Some(reading) => self.reader.read(reading, action.footprint.clone()).await,
+            None => action.footprint.clone(),
+        }
     }
 
     async fn forward(&self, cleared: Cleared<Plan>) -> Answer {

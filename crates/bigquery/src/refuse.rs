@@ -7,6 +7,7 @@ use gateway::{Reason, Refusal, Reply};
 use http::{Response, StatusCode, header};
 use record::RecordId;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// The reply to a refusal.
 pub(crate) fn refuse(refusal: &Refusal, record: Option<RecordId>) -> Reply {
@@ -14,7 +15,7 @@ pub(crate) fn refuse(refusal: &Refusal, record: Option<RecordId>) -> Reply {
     let info = record.map(|record| {
         json!({
             "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-            "reason": reason, "domain": "hansard", "metadata": {"record": record.to_string()},
+            "reason": reason, "domain": "hansard", "metadata": metadata(refusal, record),
         })
     });
     let details: Vec<Value> = info.into_iter().collect();
@@ -28,6 +29,13 @@ pub(crate) fn refuse(refusal: &Refusal, record: Option<RecordId>) -> Reply {
         reply.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
     reply
+}
+
+/// What an agent can read of a refusal, beside its text.
+pub(crate) fn metadata(refusal: &Refusal, record: RecordId) -> BTreeMap<&'static str, String> {
+    let said = [("record", record.to_string()), ("rule", refusal.rule.clone())];
+    let instead = ("allowed_instead", refusal.instead.clone());
+    said.into_iter().chain([instead]).filter(|(_, value)| !value.is_empty()).collect()
 }
 
 /// Clients retry 503 and never the others.

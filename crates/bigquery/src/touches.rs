@@ -34,8 +34,8 @@ impl TableName {
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Property {
-    key: String,
-    value: String,
+    pub(crate) key: String,
+    pub(crate) value: String,
 }
 
 /// What a body reaches for besides its text.

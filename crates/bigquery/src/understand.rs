@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use gateway::{Action, Inspect, JobRef, Marks, Reason, Refusal, Request};
 use http::HeaderMap;
-use record::{Job, RequestFacts, Statement};
+use record::{Access, Deed, Footprint, Job, Knowledge, RequestFacts, Statement};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -14,8 +14,10 @@ use std::io::Read;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use crate::doors;
 use crate::json::{Edit, Mask, Members, Splice, check_plain, members};
 use crate::methods::{Effect, Method, Shape};
+use crate::reading::{Dialect, Reading};
 use crate::route::{Route, RouteKind, parse_query, percent_encode};
 use crate::sisters;
 use crate::touches::{self, Property, Reached, TOUCHES_MAX, TableName};
@@ -49,6 +51,8 @@ pub struct Plan {
     pub(crate) upload_id: Option<String>,
     /// The schema may be missing in what is delivered, and is kept beside it.
     pub(crate) keeps_schema: bool,
+    /// The text, if it carries one.
+    pub(crate) reading: Option<Reading>,
 }
 
 /// How much of a body must be there.
@@ -91,6 +95,8 @@ struct Asked {
     location: Option<String>,
     maximum_bytes_billed: Option<Value>,
     request_id: Option<Value>,
+    use_legacy_sql: Option<Value>,
+    default_dataset: Option<Value>,
     #[serde(deserialize_with = "object")]
     job_reference: Option<AskedReference>,
     #[serde(deserialize_with = "object")]
@@ -126,6 +132,12 @@ struct AskedQuery {
     query_parameters: Option<Value>,
     maximum_bytes_billed: Option<Value>,
     connection_properties: Option<Vec<Property>>,
+    use_legacy_sql: Option<Value>,
+    default_dataset: Option<Value>,
+    destination_table: Option<Value>,
+    table_definitions: Option<Value>,
+    write_disposition: Value,
+    user_defined_function_resources: Option<Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -197,6 +209,7 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
         sisters::allowed(api, marks)?;
     }
     let spliced = splice(&route, method, &body, &asked, marks)?;
+    let (mut footprint, reading) = footprint(&route, method, &body, &asked)?;
     let touches = touches::touches(&route, method, &asked.reached());
     if touches.len() >= TOUCHES_MAX {
         return Err(invalid("The request names too many jobs and anonymous tables."));
@@ -217,6 +230,7 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
     let labels = configuration.labels.or(asked.labels);
     let reference = asked.job_reference.unwrap_or_default();
     let is_dry = is_true(&asked.dry_run) || is_true(&configuration.dry_run);
+    footprint.is_dry_run = is_dry;
     let job_id = reference.job_id.filter(|id| !id.is_empty()).or(spliced.job_id.clone());
     let location = asked.location.or(reference.location).unwrap_or_default();
     let starts = match (&job_id, method.map(|method| method.name)) {
@@ -248,6 +262,7 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
         },
         location,
         touches,
+        footprint,
         starts,
         retry,
         labels: client_labels(labels.as_ref()),
@@ -269,9 +284,122 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
             repeatable: is_dry || only_reads,
             upload_id: route.query_value("upload_id").map(str::to_owned),
             keeps_schema: fields.is_some(),
+            reading,
             kind: route.kind,
         },
     })
+}
+
+/// What the request does besides what its text does, and the text.
+fn footprint(
+    route: &Route,
+    method: Option<&'static Method>,
+    body: &Body,
+    asked: &Asked,
+) -> Result<(Footprint, Option<Reading>), Refusal> {
+    let writes = Footprint { access: Access::Write, ..Footprint::default() };
+    let Some(method) = method else {
+        let is_read = !matches!(route.kind, RouteKind::Sister(_)) || sisters::is_read(&route.verb);
+        let access = if is_read { Access::Read } else { Access::Admin };
+        return Ok((Footprint { access, ..Footprint::default() }, None));
+    };
+    let project = route.project().unwrap_or_default();
+    if matches!(method.name, "jobs.query" | "jobs.insert") {
+        let configuration = asked.configuration.as_ref();
+        let query = configuration.and_then(|configuration| configuration.query.as_ref());
+        let sql = asked.query.as_deref().or(query.and_then(|query| query.query.as_deref()));
+        if let Some(sql) = sql {
+            return Ok(query_footprint(sql, project, asked));
+        }
+        let configuration = body.value()?.map(|mut body| body["configuration"].take());
+        let job = configuration.and_then(|configuration| doors::job(&configuration, project));
+        return Ok((job.unwrap_or(writes), None));
+    }
+    let is_definition = ["tables.", "datasets.", "routines."].iter().any(|begin| method.name.starts_with(begin));
+    let value = match is_definition && method.effect == Effect::Write {
+        true => body.value()?,
+        false => None,
+    };
+    let footprint = doors::footprint(route, method, value.as_ref());
+    let dataset = route.params.get("dataset").cloned().unwrap_or_default();
+    let reading = value.and_then(|value| doors::text(method.name, &value)).map(|(sql, is_legacy)| Reading {
+        sql,
+        project: project.to_owned(),
+        dataset,
+        dialect: if is_legacy { Dialect::Legacy } else { Dialect::GoogleSql },
+        in_session: false,
+    });
+    Ok((footprint, reading))
+}
+
+/// A query's configuration: where its result goes, what its names mean, what it brings from outside.
+fn query_footprint(sql: &str, project: &str, asked: &Asked) -> (Footprint, Option<Reading>) {
+    let none = AskedQuery::default();
+    let query = asked.configuration.as_ref().and_then(|configuration| configuration.query.as_ref());
+    let query = query.unwrap_or(&none);
+    let name = |value: &Value, part: &str| value[part].as_str().unwrap_or_default().to_owned();
+    let mut brought = Deed { overwrites: doors::overwrites(&query.write_disposition), ..Deed::default() };
+    for definition in query.table_definitions.iter().filter_map(Value::as_object).flat_map(|all| all.values()) {
+        brought.sources.extend(doors::addresses(&definition["sourceUris"]));
+        brought.connections.extend(definition["connectionId"].as_str().map(str::to_owned));
+    }
+    if query.user_defined_function_resources.as_ref().is_some_and(|resources| !resources.is_null()) {
+        brought.unknown.insert(Knowledge::Tables, "it brings functions of its own".to_owned());
+    }
+    let result = query.destination_table.as_ref().filter(|table| table.is_object()).map(|table| {
+        let own = name(table, "projectId");
+        let own = if own.is_empty() { project } else { own.as_str() };
+        doors::table_name(own, &name(table, "datasetId"), &name(table, "tableId"))
+    });
+    let properties: Vec<&Property> =
+        asked.connection_properties.iter().chain(&query.connection_properties).flatten().collect();
+    let property = |wanted: &str| properties.iter().find(|property| property.key == wanted).map(|one| &one.value);
+    let defaults = asked.default_dataset.as_ref().or(query.default_dataset.as_ref()).filter(|one| one.is_object());
+    let default_project = defaults
+        .map(|defaults| name(defaults, "projectId"))
+        .filter(|project| !project.is_empty())
+        .or(property("dataset_project_id").cloned())
+        .unwrap_or_else(|| project.to_owned());
+    let reading = Reading {
+        sql: sql.to_owned(),
+        project: default_project,
+        dataset: defaults.map(|defaults| name(defaults, "datasetId")).unwrap_or_default(),
+        dialect: dialect(sql, asked.use_legacy_sql.as_ref().or(query.use_legacy_sql.as_ref())),
+        in_session: property("session_id").is_some(),
+    };
+    let parameters = asked.query_parameters.as_ref().or(query.query_parameters.as_ref());
+    let footprint = Footprint {
+        statements: vec![brought],
+        access: Access::Write,
+        result_table: result.unwrap_or_default(),
+        parameters: parameters.map(named_parameters).unwrap_or_default(),
+        ..Footprint::default()
+    };
+    (footprint, Some(reading))
+}
+
+/// The text's own first line wins; BigQuery's default is legacy SQL.
+fn dialect(sql: &str, use_legacy: Option<&Value>) -> Dialect {
+    let begins = |mark: &str| sql.trim_start().get(..mark.len()).is_some_and(|start| start.eq_ignore_ascii_case(mark));
+    let is_legacy = match use_legacy {
+        _ if begins("#standardsql") => false,
+        _ if begins("#legacysql") => true,
+        Some(value) => value.as_bool() != Some(false) && value.as_str() != Some("false"),
+        None => true,
+    };
+    if is_legacy { Dialect::Legacy } else { Dialect::GoogleSql }
+}
+
+/// Parameters by name, or by place from 1; what is no scalar, as JSON.
+fn named_parameters(parameters: &Value) -> BTreeMap<String, String> {
+    let list = parameters.as_array().into_iter().flatten().enumerate();
+    list.map(|(at, parameter)| {
+        let name = parameter["name"].as_str().map_or_else(|| (at + 1).to_string(), str::to_owned);
+        let value = &parameter["parameterValue"];
+        let text = value["value"].as_str().map_or_else(|| value.to_string(), str::to_owned);
+        (name, text)
+    })
+    .collect()
 }
 
 fn method_of(route: &Route) -> Option<&'static Method> {
@@ -318,6 +446,13 @@ impl Body {
     /// What the record keeps of it: never data that is uploaded.
     fn recorded(&self) -> &[u8] {
         if self.is_form { &self.whole } else { self.text().unwrap_or_default() }
+    }
+
+    /// All of its JSON.
+    fn value(&self) -> Result<Option<Value>, Refusal> {
+        let Some(text) = self.text() else { return Ok(None) };
+        let value = serde_json::from_slice(text);
+        value.map(Some).map_err(|error| invalid(format!("The request's body is not JSON: {error}.")))
     }
 
     fn asked(&self, method: Option<&'static Method>) -> Result<Asked, Refusal> {

@@ -2,9 +2,10 @@
 
 use identity::{Identified, Stranger};
 use ledger::{IntentDraft, OpenRecord, Recording, StatementText, failpoint};
+use policy::RecordAs;
 use record::{
-    Actor, Client, Decision, Effect, Job, RecordId, RecordKind, RequestFacts, SessionId, Statement, Target,
-    Task,
+    Actor, Client, Decision, Effect, Footprint, Job, PrincipalKind, RecordId, RecordKind, RequestFacts, Retained,
+    SessionId, Statement, Target, Task,
 };
 use registry::Connection;
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub(crate) struct Admission<P> {
     pub(crate) id: RecordId,
     pub(crate) intent: IntentDraft,
     pub(crate) recording: Recording,
+    /// What rules say to the client.
+    pub(crate) warnings: Vec<String>,
     pub(crate) ruling: Ruling<P>,
 }
 
@@ -168,6 +171,9 @@ struct Known<P> {
     project: String,
     asker: Option<Arc<Asker>>,
     repeats: Option<RecordId>,
+    /// What it was found to do, where its text was read.
+    footprint: Option<Footprint>,
+    ruling: policy::Ruling,
 }
 
 impl<P> Default for Known<P> {
@@ -179,6 +185,8 @@ impl<P> Default for Known<P> {
             project: String::new(),
             asker: None,
             repeats: None,
+            footprint: None,
+            ruling: policy::Ruling::default(),
         }
     }
 }
@@ -204,7 +212,9 @@ impl<U: Upstream> Gateway<U> {
             session,
             caused_by: known.repeats,
         };
-        let intent = intent(&rulebook, by, request, &mut known, ruled.is_ok());
+        let mut intent = intent(&rulebook, by, request, &mut known, ruled.is_ok());
+        let recording = terms(&mut intent, &known.ruling, ruled.is_ok(), rulebook.recording);
+        let warnings = std::mem::take(&mut known.ruling.warnings);
         let ruling = match (ruled, known) {
             (
                 Ok(()),
@@ -222,7 +232,7 @@ impl<U: Upstream> Gateway<U> {
             (Err(refusal), _) => Ruling::Refused(refusal),
             (Ok(()), _) => Ruling::Refused(Refusal::new(Reason::Invalid, "the request was not understood")),
         };
-        Ok(Admission { id, intent, recording: rulebook.recording, ruling })
+        Ok(Admission { id, intent, recording, warnings, ruling })
     }
 
     /// Somebody is known, and what is asked is not: all that is left is a no.
@@ -279,7 +289,8 @@ impl<U: Upstream> Gateway<U> {
         let registry = rulebook.registry.clone();
         let plan = known.action?.plan;
         let permit = Permit { registry, connection: at, asker: Arc::new(asker), starts: None, plan };
-        Some(Admission { id, intent, recording: rulebook.recording, ruling: Ruling::Permitted(permit) })
+        let ruling = Ruling::Permitted(permit);
+        Some(Admission { id, intent, recording: rulebook.recording, warnings: Vec::new(), ruling })
     }
 
     async fn rule(
@@ -326,8 +337,94 @@ impl<U: Upstream> Gateway<U> {
                 self.repeats(&asker, action.starts.as_ref(), action.retry.as_deref(), marks.record).await;
         }
         known.asker = Some(asker);
-        Ok(())
+        self.decide(rulebook, who, request, known).await
     }
+
+    /// What the rules say. The text is read only where one of them asks about it.
+    async fn decide(
+        &self,
+        rulebook: &Rulebook,
+        who: &Identified,
+        request: &Request,
+        known: &mut Known<U::Plan>,
+    ) -> Result<(), Refusal> {
+        let (Some(action), Some(at), Some(asker)) = (&known.action, known.connection, &known.asker) else {
+            return Ok(());
+        };
+        let connection = &rulebook.registry.connections[at];
+        let sql = action.text.sql.as_deref().unwrap_or_default();
+        let is_agent = who.principal.kind == PrincipalKind::Agent;
+        let is_read = rulebook.rules.reads_statement() || is_agent || !asker.reads_all && may_read_history(sql);
+        let footprint = match is_read {
+            true => self.upstream.describe(action).await,
+            false => action.footprint.clone(),
+        };
+        let now = self.clock.now();
+        known.ruling = rulebook.rules.decide(&policy::Question {
+            principal: &who.principal,
+            connection: (connection.name.as_str(), &connection.projects),
+            allow_egress: &rulebook.connections[at].allow_egress,
+            reads_history: asker.reads_all,
+            method: &known.method,
+            client_ip: &request.client.ip.to_string(),
+            user_agent: &header(request, "user-agent"),
+            sql,
+            labels: &action.labels,
+            footprint: &footprint,
+            estimate: policy::Estimate::default(),
+            time: policy::AskedTime::at(now),
+            history: policy::History::default(),
+        });
+        known.footprint = is_read.then_some(footprint);
+        match known.ruling.denial.take() {
+            Some(denial) => Err(Refusal::ruled(denial)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a text may ask about what others did: the words for it, or a way to hide them.
+fn may_read_history(sql: &str) -> bool {
+    const WORDS: &[&str] = &["information_schema", "@@", "execute", "call", "\\"];
+    let lower = sql.to_ascii_lowercase();
+    WORDS.iter().any(|word| lower.contains(word))
+}
+
+/// What the ruling says of how the exchange is recorded.
+fn terms(intent: &mut IntentDraft, ruling: &policy::Ruling, allowed: bool, usual: Recording) -> Recording {
+    intent.decision.rules.clone_from(&ruling.rules);
+    intent.decision.terms = ruling.terms.iter().copied().collect();
+    intent.decision.warnings.clone_from(&ruling.warnings);
+    intent.decision.observed = ruling
+        .observed
+        .iter()
+        .map(|one| record::ObservedRule { rule: one.rule.clone(), action: one.action.to_owned() })
+        .collect();
+    let Some((keeps, rule)) = ruling.recording.as_ref().filter(|_| allowed) else { return usual };
+    match keeps {
+        RecordAs::Rows => Recording { results: Retained::Rows, ..usual },
+        RecordAs::Hash => Recording { results: Retained::Hash, ..usual },
+        RecordAs::Count => Recording { results: Retained::None, ..usual },
+        RecordAs::Excluded => {
+            exclude(intent, rule);
+            Recording { results: Retained::None, uploads: Retained::None, is_excluded: true }
+        }
+    }
+}
+
+/// What is left of an exchange that a rule leaves out: the rule, who, by what method, when and how much.
+fn exclude(intent: &mut IntentDraft, rule: &str) {
+    intent.kind = RecordKind::Excluded;
+    intent.decision.rules = vec![rule.to_owned()];
+    intent.statement = Statement::default();
+    intent.text = StatementText::default();
+    intent.job = Job::default();
+    intent.task.labels = BTreeMap::new();
+    intent.request = RequestFacts {
+        method: std::mem::take(&mut intent.request.method),
+        bytes: intent.request.bytes,
+        ..RequestFacts::default()
+    };
 }
 
 /// By whom, for the record.
@@ -368,6 +465,10 @@ fn intent<P>(
         ),
     };
     let connection = known.connection.map(|at| &rulebook.registry.connections[at]);
+    let statement = match &known.footprint {
+        Some(footprint) => described(statement, footprint),
+        None => statement,
+    };
     IntentDraft {
         session: by.session,
         kind: RecordKind::Exchange,
@@ -395,6 +496,19 @@ fn intent<P>(
         },
         text,
         caused_by: by.caused_by,
+    }
+}
+
+/// What reading the text said. BigQuery's own word, where it comes, takes its place.
+fn described(statement: Statement, footprint: &Footprint) -> Statement {
+    let tables = footprint.tables();
+    Statement {
+        kind: footprint.kind.clone(),
+        kinds: footprint.kinds(),
+        fingerprint: footprint.fingerprint.clone(),
+        tables: if tables.is_empty() { statement.tables.clone() } else { tables },
+        certain: footprint.is_certain(),
+        ..statement
     }
 }
 

@@ -1,7 +1,7 @@
 //! The path of one exchange.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use ledger::{Ledger, OpenRecord};
 use record::{Clock, RecordId};
@@ -20,6 +20,9 @@ use crate::rulebook::Rulebook;
 use crate::sessions::Sessions;
 use crate::strangers::Strangers;
 use crate::upstream::{Question, Speaks, Upstream};
+
+/// What rules of action `warn` say.
+const WARNING_HEADER: HeaderName = HeaderName::from_static("x-hansard-warning");
 
 /// What a gateway is built from.
 pub struct GatewayConfig<U> {
@@ -106,7 +109,8 @@ impl<U: Upstream> Gateway<U> {
                 };
                 let forwarded = self.clock.now();
                 let answer = self.upstream.forward(permit.clear(request, &open)).await;
-                release::behind(self, open, claims, forwarded, answer).await
+                let reply = release::behind(self, open, claims, forwarded, answer).await;
+                warned(reply, &admission.warnings)
             }
             Ruling::Refused(refusal) => self.refuse(speaks, refusal, open).await,
         }
@@ -153,4 +157,15 @@ impl<U: Upstream> Gateway<U> {
         let reply = self.upstream.refuse(speaks, &refusal, Some(open.id()));
         release::whole(self, speaks, open, &refusal, reply).await
     }
+}
+
+/// The reply with what rules say to whoever reads it.
+fn warned(mut reply: Reply, warnings: &[String]) -> Reply {
+    for warning in warnings {
+        let text: String = warning.chars().map(|one| if one.is_ascii_graphic() { one } else { ' ' }).collect();
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            reply.headers_mut().append(WARNING_HEADER, value);
+        }
+    }
+    reply
 }

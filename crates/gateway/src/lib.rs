@@ -28,7 +28,7 @@ pub use listener::{Listener, Routes, serve};
 pub use metrics::{METRICS, Metrics};
 pub use refusal::{Reason, Refusal};
 pub use reply::{Reply, ReplyBody, full};
-pub use request::{BodyError, ClientAddress, Inspect, Presence, Present, Request, RequestBody};
+pub use request::{BodyError, ClientAddress, Inspect, Presence, Present, Request, RequestBody, own_request};
 pub use rulebook::{ConnectionRules, Rulebook, Standing, Standings};
 pub use upstream::{
     Access, Action, Answer, AnswerBody, Chunk, JobRef, JobSeen, JobsSeen, Learnt, Manner, Marks, Need,

@@ -8,6 +8,10 @@ pub struct Refusal {
     pub reason: Reason,
     /// What failed and what to do.
     pub message: String,
+    /// The rule that says no; empty if it is none.
+    pub rule: String,
+    /// What would be allowed instead; empty where nothing is said of it.
+    pub instead: String,
 }
 
 /// What kind of no.
@@ -40,7 +44,12 @@ pub enum Reason {
 impl Refusal {
     /// A no of that kind.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), rule: String::new(), instead: String::new() }
+    }
+
+    /// A rule's no.
+    pub(crate) fn ruled(denial: policy::Denial) -> Self {
+        Self { reason: Reason::Denied, message: denial.text, rule: denial.rule, instead: denial.instead }
     }
 
     pub(crate) fn unrecorded() -> Self {

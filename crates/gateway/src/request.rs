@@ -28,7 +28,7 @@ pub struct Request {
 }
 
 /// A request of the gateway's own. It goes on as long as the other end is held.
-pub(crate) fn own_request(question: Question, now: Timestamp) -> (Request, Present) {
+pub fn own_request(question: Question, now: Timestamp) -> (Request, Present) {
     let mut head = http::Request::new(()).into_parts().0;
     (head.method, head.uri) = (question.verb, question.uri);
     if !question.body.is_empty() {

@@ -2,7 +2,7 @@
 
 use identity::{Identified, Identity};
 use ledger::Recording;
-use policy::{Expression, Facts};
+use policy::{Expression, Facts, Policy};
 use record::{Principal, PrincipalKind};
 use registry::{Connection, Registry};
 use std::collections::HashMap;
@@ -18,7 +18,9 @@ pub struct Rulebook {
     pub registry: Arc<Registry>,
     pub recording: Recording,
     /// `allow` of each connection, in the registry's order.
-    pub rules: Vec<ConnectionRules>,
+    pub connections: Vec<ConnectionRules>,
+    /// What may run, and on what terms.
+    pub rules: Policy,
     /// Who counts as an agent, besides those who say so.
     pub agents: Option<Expression>,
     /// Who may read everything.
@@ -145,6 +147,8 @@ fn unknown_project(project: &str, candidates: &[&Connection]) -> Refusal {
 /// A connection's rules beside its registration.
 pub struct ConnectionRules {
     pub allow: Expression,
+    /// What agents may do beyond the defaults.
+    pub allow_egress: Vec<String>,
 }
 
 /// What the expressions say of one principal.
@@ -190,7 +194,7 @@ impl Standing {
         let is_one = |role: &Option<Expression>, unsure: bool| {
             role.as_ref().is_some_and(|role| role.holds(&Facts::about(principal)).unwrap_or(unsure))
         };
-        let connections = rulebook.registry.connections.iter().zip(&rulebook.rules);
+        let connections = rulebook.registry.connections.iter().zip(&rulebook.connections);
         let allowed = connections.map(|(connection, rules)| {
             let facts = Facts::about(principal).on(connection.name.as_str(), &connection.projects);
             rules.allow.holds(&facts).unwrap_or_else(|error| {

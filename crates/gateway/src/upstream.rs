@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Uri};
-use record::{Job, RecordId, RequestFacts, Statement, Status};
+use record::{Footprint, Job, RecordId, RequestFacts, Statement, Status};
 use serde_json::Value;
 use state::Owned;
 use std::collections::BTreeMap;
@@ -42,6 +42,9 @@ pub trait Upstream: Send + Sync + 'static {
         request: &Request,
         exchange: &Marks,
     ) -> Result<Action<Self::Plan>, Refusal>;
+
+    /// What it does, its text read.
+    fn describe(&self, action: &Action<Self::Plan>) -> impl Future<Output = Footprint> + Send;
 
     /// Sends it and returns as soon as the answer begins. Takes nothing but a cleared request.
     fn forward(&self, cleared: Cleared<Self::Plan>) -> impl Future<Output = Answer> + Send;
@@ -157,6 +160,8 @@ pub struct Action<P> {
     pub text: ledger::StatementText,
     /// What it reaches for.
     pub touches: Vec<Touch>,
+    /// What it does, as far as that is known without reading its text.
+    pub footprint: Footprint,
     /// The job that it starts, where its id is known before it is sent.
     pub starts: Option<JobRef>,
     /// The client's own mark of a request that it may send again.
@@ -175,6 +180,7 @@ impl<P> Action<P> {
             labels: self.labels,
             text: self.text,
             touches: self.touches,
+            footprint: self.footprint,
             starts: self.starts,
             retry: self.retry,
             plan: map(self.plan),

@@ -43,6 +43,8 @@ pub struct Statement {
     pub sources: BTreeSet<String>,
     /// `@@` variables, in lower case.
     pub system_variables: BTreeSet<String>,
+    /// It replaces what is there.
+    pub overwrites: bool,
     /// It makes something that lives only as long as its session.
     pub is_temporary: bool,
     /// It runs somewhere else, later or with another's rights: a remote function or model.

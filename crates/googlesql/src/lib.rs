@@ -67,6 +67,25 @@ impl Parser for NoParser {
     }
 }
 
+/// Parsers that work on threads of their own.
+pub trait Parsers: Send + Sync {
+    /// Has one of them do something. It is done soon, on another thread, or never.
+    fn with_one(&self, job: ParserJob) -> Result<(), Busy>;
+}
+
+/// What a parser is to do.
+pub type ParserJob = Box<dyn FnOnce(&mut dyn Parser) + Send>;
+
+/// Every parser is busy and too many wait already.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Busy;
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too many statements wait to be read")
+    }
+}
+
 /// Describes a text. `defaults` are the job's.
 pub fn describe(sql: &str, defaults: &Defaults, parser: &mut dyn Parser) -> Description {
     walk::describe(sql, defaults, parser)

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 pub struct Defaults {
     pub project: String,
     pub dataset: String,
+    /// Why they may be others; none if they are these.
+    pub lost: Option<&'static str>,
 }
 
 /// Where temporary tables are.
@@ -125,7 +127,7 @@ mod tests {
     }
 
     fn check(path: &[&str], expected: &[&str]) {
-        let defaults = Defaults { project: "proj".into(), dataset: "crm".into() };
+        let defaults = Defaults { project: "proj".into(), dataset: "crm".into(), lost: None };
         assert_eq!(tables(path, &defaults, &BTreeSet::from(["scratch".to_owned()])), expected);
     }
 }

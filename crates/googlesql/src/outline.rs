@@ -14,6 +14,10 @@ pub(crate) struct Outline {
     kinds: BTreeSet<String>,
     /// Statements at the top.
     top: Vec<String>,
+    /// Names before a parenthesis, in upper case if they have no dot.
+    functions: BTreeSet<String>,
+    /// Views of the catalogue.
+    catalogue: BTreeSet<String>,
     /// It runs texts, or procedures.
     is_dynamic: bool,
     is_readable: bool,
@@ -27,6 +31,7 @@ pub(crate) fn read(sql: &str) -> Outline {
     while reader.at < tokens.len() {
         reader.statement();
     }
+    reader.names();
     reader.out
 }
 
@@ -69,6 +74,8 @@ impl Outline {
         }
         let statement = |kind: &String| Statement {
             kind: kind.clone(),
+            functions: self.functions.clone(),
+            read: self.catalogue.clone(),
             unknown: vec![(Knowledge::Tables, why.to_owned())],
             ..Statement::default()
         };
@@ -370,6 +377,40 @@ impl Reader<'_> {
         let is_query = verb == "CREATE" && object == "TABLE" && special.is_empty() && self.has_query(at, end, depth);
         let suffix = if is_query { "_AS_SELECT" } else { "" };
         format!("{verb}_{special}{object}{suffix}")
+    }
+
+    /// Names of functions, and of the catalogue's views: all that is known of them where there is no parser.
+    fn names(&mut self) {
+        let mut at = 0;
+        while at < self.tokens.len() {
+            let start = at;
+            let mut path = Vec::new();
+            while let Some(token) = self.tokens.get(at) {
+                let text = &self.sql[token.span.clone()];
+                match token.kind {
+                    TokenKind::Word | TokenKind::Quoted => path.extend(text.trim_matches('`').split('.')),
+                    _ => break,
+                }
+                at += 1;
+                if self.symbol(at) != "." {
+                    break;
+                }
+                at += 1;
+            }
+            if path.is_empty() {
+                at = start + 1;
+                continue;
+            }
+            if let Some(place) = path.iter().position(|part| part.eq_ignore_ascii_case("INFORMATION_SCHEMA")) {
+                let view = path[place + 1..].join(".").to_ascii_uppercase();
+                self.out.catalogue.insert(format!("{}.INFORMATION_SCHEMA.{view}", path[..place].join(".")));
+            }
+            if self.symbol(at) == "(" {
+                let name = path.join(".");
+                let is_dataset = path.len() > 2;
+                self.out.functions.insert(if is_dataset { name } else { name.to_ascii_uppercase() });
+            }
+        }
     }
 
     /// `AS` and a query, outside of parentheses.

@@ -21,6 +21,8 @@ const MERGE_ACTIONS: [&str; 4] = ["", "INSERT", "UPDATE", "DELETE"];
 const NOT_MATCHED_BY_SOURCE: u64 = 2;
 /// `ASTCreateStatementEnums.Scope`
 const TEMPORARY: u64 = 3;
+/// `ASTAuxLoadDataStatementEnums.InsertionMode`
+const OVERWRITE: u64 = 2;
 /// `ASTDropStatementEnums.DropMode`
 const CASCADE: u64 = 2;
 /// Namespaces of built-in functions (Google's "GoogleSQL function reference"); any other is a dataset.
@@ -81,8 +83,6 @@ struct Walk<'a> {
     tree: &'a Tree,
     /// As they are at the statement that is read.
     defaults: Defaults,
-    /// Why `defaults` can't be told any more.
-    lost_defaults: Option<&'static str>,
     scopes: Scopes,
     statements: Vec<Statement>,
     /// Made in the text itself.
@@ -123,7 +123,6 @@ impl<'a> Walk<'a> {
         Self {
             tree,
             defaults: defaults.clone(),
-            lost_defaults: None,
             scopes: Scopes::default(),
             statements: Vec::new(),
             temporary: BTreeSet::new(),
@@ -198,10 +197,8 @@ impl<'a> Walk<'a> {
             match self.tree.kind(child) {
                 "ASTStatementList" => {
                     let list: Vec<_> = self.tree.all(child, "statement_list").collect();
-                    let lost = self.lost_defaults;
                     for statement in list {
                         self.statement(statement, depth + 1);
-                        self.lost_defaults = self.lost_defaults.or(lost);
                     }
                 }
                 // The query that a loop runs over.
@@ -229,6 +226,8 @@ impl<'a> Walk<'a> {
         let kind = kind_of(tree, node);
         let of = self.begin(&kind, node);
         self.statements[of].is_temporary = tree.number(node, "scope") == TEMPORARY;
+        self.statements[of].overwrites =
+            tree.is(node, "is_or_replace") || tree.number(node, "insertion_mode") == OVERWRITE;
         match tree.kind(node) {
             "ASTQueryStatement" => self.children(node, NOTHING, Owner::Statement(of)),
             "ASTVariableDeclaration" | "ASTSingleAssignment" | "ASTAssignmentFromStruct" | "ASTRaiseStatement"
@@ -334,7 +333,7 @@ impl<'a> Walk<'a> {
         };
         match value {
             Some(value) if depth == 0 => *field = value,
-            _ => self.lost_defaults = Some("the script changes its default dataset as it runs"),
+            _ => self.defaults.lost = Some("the script changes its default dataset as it runs"),
         }
     }
 
@@ -343,9 +342,6 @@ impl<'a> Walk<'a> {
         self.children(node, NOTHING, Owner::Control);
         match tree.child(node, "sql").and_then(|sql| text(tree, sql)) {
             Some(sql) => {
-                if let Some(why) = self.lost_defaults {
-                    self.not_known(of, Knowledge::Tables, why);
-                }
                 self.texts.push(Text { sql, defaults: self.defaults.clone(), runner: of });
             }
             None => {
@@ -385,13 +381,13 @@ impl<'a> Walk<'a> {
             self.look(child, NOTHING, Owner::Statement(of));
         }
         // The body begins with its caller's defaults, whatever those will be.
-        let (defaults, lost) = (self.defaults.clone(), self.lost_defaults);
+        let defaults = self.defaults.clone();
         let list = body.and_then(|body| tree.child(body, "statement_list_node"));
         let list: Vec<_> = list.into_iter().flat_map(|list| tree.all(list, "statement_list")).collect();
         for statement in list {
             self.statement(statement, depth + 1);
         }
-        (self.defaults, self.lost_defaults) = (defaults, lost);
+        self.defaults = defaults;
     }
 
     fn insert(&mut self, node: NodeId, of: usize, scope: ScopeId) {
@@ -516,7 +512,7 @@ impl<'a> Walk<'a> {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let names = tables(&path, &self.defaults, &self.temporary);
         let whole = path.join(".");
-        if let (Some(why), true) = (self.lost_defaults, whole.matches('.').count() < 2) {
+        if let (Some(why), true) = (self.defaults.lost, whole.matches('.').count() < 2) {
             self.not_known(of, Knowledge::Tables, why);
         }
         for name in &names {

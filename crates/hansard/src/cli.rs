@@ -5,7 +5,9 @@ use record::{PrincipalKind, RecordId, SessionId, Timestamp};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::{commands, demo, docs, exec, init, login, serve};
+use crate::analyzers::AnalyzerCommand;
+use crate::policies::PolicyCommand;
+use crate::{analyzers, commands, demo, docs, exec, init, login, policies, serve};
 
 /// The flight recorder and gatekeeper between AI agents (and people, and tools) and Google BigQuery.
 #[derive(Parser)]
@@ -22,6 +24,7 @@ const EXAMPLES: &str = "Examples:
   hansard login --gateway https://hansard.example.com
   hansard exec -- claude                everything that it starts is one recorded session
   hansard key issue --principal alice@example.com --connection analytics --out key.json
+  hansard policy explain --as devin@agents.example.com --kind agent --sql 'DROP TABLE crm.orders'
   hansard records --contains orders --since 2026-11-01T00:00:00Z
   hansard query \"SELECT principal, count(*) FROM records GROUP BY 1\"";
 
@@ -69,6 +72,12 @@ enum Command {
     Query(QueryArgs),
     /// Checks framing, hashes, links and order of the whole local log. Exit 0 clean, 1 damaged, 2 unchecked.
     Verify(VerifyArgs),
+    /// Rules: check, explain, test, backtest, presets.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// The GoogleSQL module that reads statements: install it, or see whether it is there.
+    #[command(subcommand)]
+    Analyzer(AnalyzerCommand),
     /// Applies retention.
     #[command(subcommand)]
     Retention(RetentionCommand),
@@ -324,7 +333,7 @@ pub(crate) enum RetentionCommand {
     },
 }
 
-fn kind(text: &str) -> Result<PrincipalKind, String> {
+pub(crate) fn kind(text: &str) -> Result<PrincipalKind, String> {
     match text {
         "agent" => Ok(PrincipalKind::Agent),
         "person" => Ok(PrincipalKind::Person),
@@ -423,6 +432,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Retention(RetentionCommand::Run { dry_run, folder }) => {
             commands::retention(dry_run, &folder)
         }
+        Command::Policy(command) => policies::run(command),
+        Command::Analyzer(command) => analyzers::run(&command),
         Command::Exec(_) => unreachable!("it has an exit code of its own"),
         Command::Env(args) => exec::env(&args),
         Command::Doctor(args) => exec::doctor(&args),

@@ -211,6 +211,21 @@ pub(crate) fn records(args: &RecordsArgs) -> Result<(), Failure> {
     page.end()
 }
 
+/// Every record that a filter finds, as it stands.
+pub(crate) fn each_record(
+    filter: &FilterArgs,
+    limit: Option<u64>,
+    folder: &FolderArgs,
+    each: &mut dyn FnMut(Record) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut query = filter_query(filter);
+    query.add("limit", limit);
+    lines(folder, Question::get(query.path("records")), |line| {
+        let record = serde_json::from_slice(line);
+        each(record.map_err(|error| Failure::other_side(format!("a record can't be read: {error}")))?)
+    })
+}
+
 /// `hansard tail`
 pub(crate) fn tail(args: &TailArgs) -> Result<(), Failure> {
     let query = filter_query(&args.filter);

@@ -2,6 +2,8 @@
 
 mod cli;
 mod config;
+mod cache;
+mod sql;
 mod wiring;
 mod serve;
 mod connection_test;
@@ -15,6 +17,8 @@ mod control;
 mod local;
 mod init;
 mod commands;
+mod policies;
+mod analyzers;
 mod demo;
 mod print;
 mod docs;

@@ -6,8 +6,8 @@ use http::Uri;
 use identity::{EndedSessions, Identity, IdentityConfig, Logins, OidcConfig, OidcProvider, VirtualKeys};
 use ledger::{Durability, Layout, Ledger, LedgerConfig, LedgerError, Recording, Retention};
 use outbound::Fetcher;
-use policy::Expression;
-use record::{Clock, Retained, SystemClock};
+use policy::{Expression, Facts};
+use record::{Clock, Principal, PrincipalKind, Retained, SystemClock};
 use registry::{
     AdcSources, Connection, ConnectionName, Credential, IAM_CREDENTIALS, Impersonation, Registry, Secret,
     TokenKey, Vault,
@@ -41,6 +41,7 @@ pub(crate) struct Settings {
     admin: Option<Expression>,
     agents: Option<Expression>,
     allows: Vec<Expression>,
+    rules: policy::Policy,
     loaded: Loaded,
 }
 
@@ -54,6 +55,14 @@ pub(crate) struct Fixed {
     durability: Durability,
     disk_floor: Option<u64>,
     evidence_key: Option<SecretRef>,
+}
+
+/// A connection as rules see it.
+pub(crate) struct TrialConnection {
+    pub(crate) name: String,
+    pub(crate) projects: Vec<String>,
+    pub(crate) allow_egress: Vec<String>,
+    pub(crate) reads_history: bool,
 }
 
 /// The rooms of a data folder.
@@ -95,6 +104,7 @@ impl Settings {
             impersonation(&loaded, connection)?;
         }
         check_issuers(&loaded)?;
+        let (rules, included) = crate::config::policy(&loaded)?;
         let kept = &config.recording.retention;
         let secs = |text: &Spanned<String>| {
             duration_secs(text.get_ref()).map(Some).map_err(|why| loaded.error_at(&text.span(), why))
@@ -114,6 +124,7 @@ impl Settings {
                     Uploads::Hash => Retained::Hash,
                     Uploads::None => Retained::None,
                 },
+                is_excluded: false,
             },
             retention: Retention {
                 rows: secs(&kept.rows)?,
@@ -132,7 +143,8 @@ impl Settings {
             },
             auditor: expression(&loaded, config.roles.auditor.as_ref())?,
             admin: expression(&loaded, config.roles.admin.as_ref())?,
-            policy: loaded.hash.clone(),
+            policy: policy_hash(&loaded, &included),
+            rules,
             agents: expression(&loaded, config.identity.agents.as_ref())?,
             allows: config
                 .connection
@@ -148,6 +160,50 @@ impl Settings {
     /// The file it came from.
     pub(crate) fn loaded(&self) -> &Loaded {
         &self.loaded
+    }
+
+    /// What may run, and on what terms.
+    pub(crate) fn rules(&self) -> &policy::Policy {
+        &self.rules
+    }
+
+    /// The connection that somebody would use, by its name or the only one that they may; and what they are on it.
+    pub(crate) fn trial_connection(
+        &self,
+        name: Option<&str>,
+        principal: &mut Principal,
+    ) -> Result<TrialConnection, Failure> {
+        let facts = Facts::about(principal);
+        if self.agents.as_ref().is_some_and(|agents| agents.holds(&facts).unwrap_or(true)) {
+            principal.kind = PrincipalKind::Agent;
+        }
+        let facts = Facts::about(principal);
+        let all = self.loaded.config.connection.iter().zip(&self.allows);
+        let allowed: Vec<_> = all
+            .filter(|(connection, allow)| {
+                let facts = facts.clone().on(connection.name.get_ref(), &connection.projects);
+                allow.holds(&facts).unwrap_or(false)
+            })
+            .map(|(connection, _)| connection)
+            .collect();
+        let named = allowed.iter().filter(|connection| name.is_none_or(|name| connection.name.get_ref() == name));
+        let found: Vec<_> = named.collect();
+        let names = || allowed.iter().map(|one| one.name.get_ref().as_str()).collect::<Vec<_>>().join(", ");
+        match found[..] {
+            [connection] => Ok(TrialConnection {
+                name: connection.name.get_ref().clone(),
+                projects: connection.projects.clone(),
+                allow_egress: connection.allow_egress.get_ref().clone(),
+                reads_history: connection.shared_history
+                    || self.auditor.as_ref().is_some_and(|role| role.holds(&facts).unwrap_or(false)),
+            }),
+            [] => Err(Failure::no(format!(
+                "refused before any rule is asked: no such connection allows {}; allowed: {}",
+                principal.id,
+                names()
+            ))),
+            _ => Err(Failure::usage(format!("name one with --connection: {}", names()))),
+        }
     }
 
     /// What a running gateway can't take over from another version.
@@ -296,7 +352,16 @@ impl Settings {
             identity: Arc::new(self.identity(rooms)?),
             registry: Arc::new(self.registry(rooms.clock.clone())?),
             recording: self.recording,
-            rules: self.allows.into_iter().map(|allow| ConnectionRules { allow }).collect(),
+            connections: self
+                .allows
+                .into_iter()
+                .zip(&self.loaded.config.connection)
+                .map(|(allow, connection)| ConnectionRules {
+                    allow,
+                    allow_egress: connection.allow_egress.get_ref().clone(),
+                })
+                .collect(),
+            rules: self.rules,
             agents: self.agents,
             auditor: self.auditor,
             admin: self.admin,
@@ -315,8 +380,9 @@ impl Settings {
         let discovery = self.loaded.config.server.discovery.as_ref().map(|path| self.loaded.resolve(path));
         let (state, clock) = (rooms.state.clone(), rooms.clock.clone());
         let owners = Arc::new(Owners::start(state.clone()));
+        let reader = Arc::new(crate::sql::reader());
         let upstream =
-            bigquery::BigQuery::new(state.clone(), owners.clone(), clock.clone(), public_url, discovery)
+            bigquery::BigQuery::new(state.clone(), owners.clone(), clock.clone(), public_url, discovery, reader)
                 .map_err(|error| Failure::other_side(error.to_string()))?;
         let (ledger, rulebook) = (rooms.ledger.clone(), self.rulebook(rooms)?);
         Ok(Gateway::new(GatewayConfig { ledger, state, owners, upstream, clock, metrics, rulebook }))
@@ -357,6 +423,17 @@ impl Settings {
             });
         }
         Ok(Registry { connections })
+    }
+}
+
+/// What records call this version: a hash over the file and those that it includes.
+fn policy_hash(loaded: &Loaded, included: &[String]) -> String {
+    match included {
+        [] => loaded.hash.clone(),
+        texts => {
+            let whole = format!("{}\0{}", loaded.hash, texts.join("\0"));
+            format!("sha256:{}", ledger::sha256(whole.as_bytes()))
+        }
     }
 }
 

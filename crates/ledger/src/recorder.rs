@@ -35,6 +35,8 @@ pub struct Recording {
     pub results: Retained,
     /// Of an upload, `Rows` means its bytes.
     pub uploads: Retained,
+    /// A rule leaves the exchange out: what its answer teaches is not kept either.
+    pub is_excluded: bool,
 }
 
 /// What an append waits for.
@@ -552,6 +554,7 @@ impl OpenRecord {
     /// Makes the outcome durable, with the last part of the reply. When this returns, that part and the end may
     /// be released.
     pub async fn close(mut self, closing: Closing, last: Bytes) -> Result<ClosedRecord, LedgerError> {
+        let closing = self.kept(closing);
         let mut data = None;
         if !last.is_empty() {
             self.result.take(&last);
@@ -576,6 +579,20 @@ impl OpenRecord {
             // The writer has what is left of it, and closes it with the record of the gap; a writer that is gone
             // leaves it to the recovery of the next start.
             Err(error) => Err(error),
+        }
+    }
+
+    /// What is known of how it ended, without what a rule leaves out.
+    fn kept(&self, closing: Closing) -> Closing {
+        match self.recording.is_excluded {
+            true => Closing {
+                statement: Statement::default(),
+                job: Job::default(),
+                location: String::new(),
+                schema: None,
+                ..closing
+            },
+            false => closing,
         }
     }
 

@@ -1,11 +1,12 @@
 //! One CEL expression that answers yes or no.
 
-use cel::{Context, Env, Program, Value};
+use cel::common::ast::{EntryExpr, Expr};
+use cel::{Context, Env, ExecutionError, IdedExpr, Program, Value};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use crate::Facts;
-use crate::facts::VOCABULARY;
+use crate::facts::{Facts, Place, VOCABULARY};
 
 /// The longest expression text, in bytes: CEL's parser recurses.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
@@ -17,25 +18,48 @@ static STANDARD: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 pub struct Expression {
     program: Program,
     text: String,
+    reads: BTreeSet<(&'static str, &'static str)>,
+}
+
+/// What an expression came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Yes,
+    No,
+    /// It asks about a field that is not known.
+    Unknown(String),
+    /// It can't be evaluated at all.
+    Broken(String),
 }
 
 impl Expression {
-    /// Compiles it. Syntax errors and unknown names are errors here, not at the first request.
+    /// Compiles one over who asks and through what. Syntax errors and unknown names are errors here, not at the
+    /// first request.
     pub fn compile(text: &str) -> Result<Self, ExpressionError> {
+        let expression = Self::compile_for(text, Place::Access)?;
+        expression.holds(&nobody())?;
+        Ok(expression)
+    }
+
+    /// Compiles one for a place in the configuration.
+    pub fn compile_for(text: &str, place: Place) -> Result<Self, ExpressionError> {
         if text.len() > TEXT_BYTES_MAX {
             return Err(ExpressionError(format!("longer than {TEXT_BYTES_MAX} bytes")));
         }
         let program =
             Program::compile(text).map_err(|error| ExpressionError(one_line(&error.to_string())))?;
-        for name in program.references().variables() {
-            if !VOCABULARY.iter().any(|(known, _)| known == &name) {
-                let known: Vec<_> = VOCABULARY.iter().map(|(known, _)| *known).collect();
-                return Err(ExpressionError(format!("unknown name '{name}'; known: {}", known.join(", "))));
+        let mut reader = Reader { place, own: Vec::new(), reads: BTreeSet::new() };
+        reader.expression(program.expression())?;
+        let known = program.references();
+        let functions: BTreeSet<String> =
+            known.functions().iter().map(|name| (*name).to_owned()).collect();
+        for function in functions {
+            if !is_function(&function) {
+                return Err(ExpressionError(format!("unknown function '{function}'")));
             }
         }
-        let expression = Self { program, text: text.to_owned() };
-        expression.try_on_empty_facts()?;
-        Ok(expression)
+        let reads = reader.reads;
+        Ok(Self { program, text: text.to_owned(), reads })
     }
 
     /// The text it was compiled from.
@@ -43,35 +67,166 @@ impl Expression {
         &self.text
     }
 
+    /// Whether it asks about any field of a variable.
+    pub fn reads(&self, variable: &str) -> bool {
+        self.reads.iter().any(|(read, _)| *read == variable)
+    }
+
+    /// Whether it asks about that field.
+    pub fn reads_field(&self, variable: &str, field: &str) -> bool {
+        self.reads.iter().any(|read| *read == (variable, field))
+    }
+
     /// The answer, or why there is none. Take an error as a no.
     pub fn holds(&self, facts: &Facts) -> Result<bool, ExpressionError> {
-        let mut context = Context::with_env(STANDARD.clone());
+        let mut context = context();
         context
             .add_variable("principal", &facts.principal)
             .and_then(|()| context.add_variable("connection", &facts.connection))
             .map_err(|error| ExpressionError(error.to_string()))?;
-        match self.program.execute(&context) {
-            Ok(Value::Bool(answer)) => Ok(answer),
-            Ok(other) => Err(ExpressionError(format!("answers {}, not true or false", kind(&other)))),
-            Err(error) => Err(ExpressionError(one_line(&error.to_string()))),
+        match self.answer(&context) {
+            Answer::Yes => Ok(true),
+            Answer::No => Ok(false),
+            Answer::Unknown(what) => Err(ExpressionError(format!("{what} is not known"))),
+            Answer::Broken(why) => Err(ExpressionError(why)),
         }
     }
 
-    /// Finds a misspelt field or a wrong type before a request does.
-    fn try_on_empty_facts(&self) -> Result<(), ExpressionError> {
-        let nobody = record::Principal {
-            id: String::new(),
-            email: String::new(),
-            name: String::new(),
-            groups: Vec::new(),
-            kind: record::PrincipalKind::Person,
-            agent: String::new(),
-            on_behalf_of: String::new(),
-            idp: String::new(),
-            task: String::new(),
-        };
-        self.holds(&Facts::about(&nobody)).map(|_| ())
+    /// The answer in a context that holds its variables.
+    pub(crate) fn answer(&self, context: &Context) -> Answer {
+        match self.program.execute(context) {
+            Ok(Value::Bool(true)) => Answer::Yes,
+            Ok(Value::Bool(false)) => Answer::No,
+            Ok(other) => Answer::Broken(format!("answers {}, not true or false", kind(&other))),
+            // Every field that is written in it exists, so one that is not there is not known.
+            Err(ExecutionError::NoSuchKey(field)) if self.names(&field) => Answer::Unknown(field.to_string()),
+            Err(error) => Answer::Broken(one_line(&error.to_string())),
+        }
     }
+
+    fn names(&self, field: &str) -> bool {
+        self.reads.iter().any(|(_, read)| *read == field)
+    }
+}
+
+/// A context with the functions that expressions have.
+pub(crate) fn context<'a>() -> Context<'a, 'a> {
+    let mut context = Context::with_env(STANDARD.clone());
+    for (name, unit) in UNITS {
+        let unit = *unit;
+        let added = context.add_function(name, move |number: i64| number.saturating_mul(unit));
+        added.expect("no function of CEL's has that name");
+    }
+    context
+}
+
+/// Bytes in a unit.
+const UNITS: &[(&str, i64)] = &[("kib", 1 << 10), ("mib", 1 << 20), ("gib", 1 << 30), ("tib", 1 << 40)];
+
+/// CEL's standard functions (https://github.com/google/cel-spec, "List of Standard Definitions"); its operators and
+/// macros have names that no text can hold.
+const FUNCTIONS: &[&str] = &[
+    "bool", "bytes", "contains", "double", "endsWith", "int", "matches", "size", "startsWith", "string", "type", "uint",
+];
+
+fn is_function(name: &str) -> bool {
+    let is_operator = !name.starts_with(|first: char| first.is_ascii_alphabetic());
+    is_operator || FUNCTIONS.contains(&name) || UNITS.iter().any(|(unit, _)| *unit == name)
+}
+
+/// Checks the names in an expression, and says which fields it reads.
+struct Reader {
+    place: Place,
+    /// Variables of its own, by which macros go through a list.
+    own: Vec<String>,
+    reads: BTreeSet<(&'static str, &'static str)>,
+}
+
+impl Reader {
+    fn expression(&mut self, expression: &IdedExpr) -> Result<(), ExpressionError> {
+        match &expression.expr {
+            Expr::Select(select) => match &select.operand.expr {
+                Expr::Ident(variable) if !self.own.contains(variable) => self.field(variable, &select.field),
+                _ => self.expression(&select.operand),
+            },
+            Expr::Ident(name) if self.own.contains(name) => Ok(()),
+            Expr::Ident(name) => {
+                self.variable(name)?;
+                Err(ExpressionError(format!("'{name}' is asked as a whole; ask one of its fields")))
+            }
+            Expr::Call(call) => {
+                let target = call.target.iter().map(|target| &**target);
+                target.chain(&call.args).try_for_each(|part| self.expression(part))
+            }
+            Expr::List(list) => list.elements.iter().try_for_each(|element| self.expression(element)),
+            Expr::Map(map) => map.entries.iter().try_for_each(|entry| self.entry(&entry.expr)),
+            Expr::Struct(made) => made.entries.iter().try_for_each(|entry| self.entry(&entry.expr)),
+            Expr::Comprehension(comprehension) => {
+                self.expression(&comprehension.iter_range)?;
+                self.expression(&comprehension.accu_init)?;
+                let before = self.own.len();
+                self.own.push(comprehension.iter_var.clone());
+                self.own.extend(comprehension.iter_var2.clone());
+                self.own.push(comprehension.accu_var.clone());
+                self.expression(&comprehension.loop_cond)?;
+                self.expression(&comprehension.loop_step)?;
+                self.expression(&comprehension.result)?;
+                self.own.truncate(before);
+                Ok(())
+            }
+            Expr::Literal(_) | Expr::Unspecified => Ok(()),
+        }
+    }
+
+    fn entry(&mut self, entry: &EntryExpr) -> Result<(), ExpressionError> {
+        match entry {
+            EntryExpr::StructField(field) => self.expression(&field.value),
+            EntryExpr::MapEntry(entry) => {
+                self.expression(&entry.key)?;
+                self.expression(&entry.value)
+            }
+        }
+    }
+
+    fn variable(&self, name: &str) -> Result<(), ExpressionError> {
+        let known = self.place.variables();
+        match known.contains(&name) {
+            true => Ok(()),
+            false => Err(ExpressionError(format!("unknown name '{name}'; known here: {}", known.join(", ")))),
+        }
+    }
+
+    fn field(&mut self, variable: &str, field: &str) -> Result<(), ExpressionError> {
+        self.variable(variable)?;
+        let mut fields = VOCABULARY.iter().filter(|known| known.variable == variable);
+        match fields.clone().find(|known| known.name == field) {
+            Some(known) => {
+                self.reads.insert((known.variable, known.name));
+                Ok(())
+            }
+            None => {
+                let known: Vec<&str> = fields.by_ref().map(|known| known.name).collect();
+                Err(ExpressionError(format!(
+                    "'{variable}' has no field '{field}'; it has: {}",
+                    known.join(", ")
+                )))
+            }
+        }
+    }
+}
+
+fn nobody() -> Facts {
+    Facts::about(&record::Principal {
+        id: String::new(),
+        email: String::new(),
+        name: String::new(),
+        groups: Vec::new(),
+        kind: record::PrincipalKind::Person,
+        agent: String::new(),
+        on_behalf_of: String::new(),
+        idp: String::new(),
+        task: String::new(),
+    })
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -90,7 +245,7 @@ fn one_line(text: &str) -> String {
 
 /// Why an expression has no answer.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ExpressionError(String);
+pub struct ExpressionError(pub(crate) String);
 
 impl fmt::Display for ExpressionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,7 +254,6 @@ impl fmt::Display for ExpressionError {
 }
 
 impl std::error::Error for ExpressionError {}
-
 #[cfg(test)]
 mod tests {
     use super::*;

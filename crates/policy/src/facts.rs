@@ -1,9 +1,138 @@
-//! What an expression may ask about. Every field always exists, with a typed empty value.
+//! What an expression may ask about: the vocabulary, and its values for one question.
 
-use record::Principal;
+use record::{Deed, Footprint, Knowledge, Principal, PrincipalKind, Timestamp};
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The vocabulary, filled for one question.
+/// One field of the vocabulary.
+#[derive(Debug)]
+pub struct Field {
+    /// `principal`, `statement` and so on.
+    pub variable: &'static str,
+    pub name: &'static str,
+    /// Its type in CEL.
+    pub kind: &'static str,
+    pub doc: &'static str,
+}
+
+/// Every field, in the order of the documentation.
+pub const VOCABULARY: &[Field] = &[
+    f("principal", "id", "string", "The provider's `sub`, or a virtual key's `client_email`."),
+    f("principal", "email", "string", "Empty where the provider gives none or has not verified it."),
+    f("principal", "name", "string", "As the provider says it."),
+    f("principal", "groups", "list(string)", "As the provider says them, or as a key was issued with."),
+    f("principal", "kind", "string", "`person`, `service` or `agent`."),
+    f("principal", "is_agent", "bool", "Whether the kind is `agent`."),
+    f("principal", "agent", "string", "The agent's name; asserted, not proved."),
+    f("principal", "on_behalf_of", "string", "The person that an agent works for."),
+    f("principal", "idp", "string", "The provider's name in the configuration; `key` for a virtual key."),
+    f("principal", "task", "string", "The task's id; asserted."),
+    f("connection", "name", "string", "The connection that is used."),
+    f("connection", "projects", "list(string)", "Its billing projects."),
+    f("request", "method", "string", "Google's method, such as `jobs.query` or `BigQueryRead.CreateReadSession`."),
+    f(
+        "request",
+        "is_read",
+        "bool",
+        "The method only reads; or every statement is a SELECT (also in scripts of DECLARE, SET, IF and loops), \
+         that is certain, and the result goes nowhere else.",
+    ),
+    f("request", "is_write", "bool", "Neither `is_read` nor `is_admin`."),
+    f("request", "is_admin", "bool", "It changes who may do what: IAM, row access policies, reservations, transfers."),
+    f("request", "dry_run", "bool", "Nothing runs. Dry runs are decided as what they try."),
+    f("request", "client_ip", "string", "Where it came from."),
+    f("request", "user_agent", "string", "As the client says it."),
+    f("statement", "sql", "string", "The whole text, as it was sent."),
+    f(
+        "statement",
+        "kind",
+        "string",
+        "BigQuery's `statementType`: of the whole (`SCRIPT` if there are several), then of each statement in it; of a \
+         method without SQL, that of the statement it equals.",
+    ),
+    f("statement", "kinds", "list(string)", "The kinds of all statements of the exchange."),
+    f("statement", "tables", "list(string)", "`project.dataset.table` of everything read or written."),
+    f("statement", "tables_read", "list(string)", "Those that are read; the targets of UPDATE, DELETE and MERGE too."),
+    f("statement", "tables_written", "list(string)", "Those that are written, made, changed or dropped."),
+    f("statement", "columns", "list(string)", "`project.dataset.table.column`, where columns are known."),
+    f(
+        "statement",
+        "has_where",
+        "bool",
+        "Of UPDATE, DELETE and MERGE: there is a condition, and it is not always true (`TRUE`, `1=1`, `x=x`, an OR with \
+         one of those, or one that asks nothing of the row). A MERGE is asked about as each of its branches, too.",
+    ),
+    f("statement", "overwrites", "bool", "It replaces what is there: OR REPLACE, OVERWRITE, `WRITE_TRUNCATE`."),
+    f("statement", "is_temporary", "bool", "What it makes or drops lives only as long as its session."),
+    f("statement", "is_script", "bool", "Several statements, or blocks, loops, variables."),
+    f("statement", "is_dynamic", "bool", "Some of what it runs is made only as it runs."),
+    f("statement", "certain", "bool", "Everything here is known, and nothing guessed."),
+    f(
+        "statement",
+        "functions",
+        "list(string)",
+        "Functions that it calls: in upper case if built in (`ML.PREDICT`), else `project.dataset.name`.",
+    ),
+    f("statement", "models", "list(string)", "Models that it makes or applies: `project.dataset.model`."),
+    f("statement", "connections", "list(string)", "Google connections that it reaches other systems by."),
+    f("statement", "destinations", "list(string)", "Addresses outside BigQuery that data is written to."),
+    f("statement", "sources", "list(string)", "Addresses outside BigQuery that data is read from."),
+    f("statement", "labels", "map(string, string)", "The job's labels, as the client set them."),
+    f("statement", "fingerprint", "string", "Equal for texts that differ in literals, case and white space alone."),
+    f("statement", "parameters", "map(string, string)", "Query parameters by name, or by place from 1."),
+    f("estimate", "bytes", "int", "Bytes that a dry run says it would process; unknown without one."),
+    f("estimate", "usd", "double", "The same at the on-demand list price of 6.25 USD a TiB."),
+    f("estimate", "known", "bool", "Whether there is an estimate."),
+    f("time", "now", "string", "RFC 3339 in UTC: `time.now > '2026-12-01T00:00:00Z'`."),
+    f("time", "hour", "int", "0 to 23, UTC."),
+    f("time", "weekday", "string", "`monday` to `sunday`, UTC."),
+    f("history", "statements_this_session", "int", "Exchanges of the session before this one."),
+    f("history", "bytes_today", "int", "Bytes billed to the principal since midnight UTC."),
+    f("history", "refusals_this_session", "int", "Refusals in the session before this one."),
+    f("history", "same_fingerprint_last_minute", "int", "How often the session sent such a statement in the last minute."),
+    f("approver", "id", "string", "In `approvers` only, as of `principal`; so are email, name, groups, kind and idp."),
+    f("approver", "email", "string", ""),
+    f("approver", "name", "string", ""),
+    f("approver", "groups", "list(string)", ""),
+    f("approver", "kind", "string", ""),
+    f("approver", "idp", "string", ""),
+];
+
+const fn f(variable: &'static str, name: &'static str, kind: &'static str, doc: &'static str) -> Field {
+    Field { variable, name, kind, doc }
+}
+
+/// Whether what it writes ends with its session.
+fn is_temporary(deed: &Deed) -> bool {
+    let in_session = !deed.written.is_empty() && deed.written.iter().all(|table| table.starts_with("_SESSION."));
+    deed.is_temporary || in_session
+}
+
+/// Where an expression stands, and so which variables it may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `allow`, `agents` and the roles: who, and through what.
+    Access,
+    /// `when` of a rule: all but the approver.
+    Rule,
+    /// `approvers` of a rule: everything.
+    Approvers,
+}
+
+impl Place {
+    /// The variables that may be used there.
+    pub fn variables(self) -> &'static [&'static str] {
+        match self {
+            Self::Access => &["principal", "connection"],
+            Self::Rule => &["principal", "connection", "request", "statement", "estimate", "time", "history"],
+            Self::Approvers => {
+                &["principal", "connection", "request", "statement", "estimate", "time", "history", "approver"]
+            }
+        }
+    }
+}
+
+/// `principal` and `connection`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Facts {
     pub principal: AskedPrincipal,
@@ -32,15 +161,6 @@ pub struct AskedConnection {
     pub projects: Vec<String>,
 }
 
-/// The variables of the vocabulary and their fields; `Expression` refuses every other name.
-pub(crate) const VOCABULARY: &[(&str, &[&str])] = &[
-    (
-        "principal",
-        &["id", "email", "name", "groups", "kind", "is_agent", "agent", "on_behalf_of", "idp", "task"],
-    ),
-    ("connection", &["name", "projects"]),
-];
-
 impl Facts {
     /// About a principal, before any connection is chosen.
     pub fn about(principal: &Principal) -> Self {
@@ -51,7 +171,7 @@ impl Facts {
                 name: principal.name.clone(),
                 groups: principal.groups.clone(),
                 kind: principal.kind.as_str(),
-                is_agent: principal.kind == record::PrincipalKind::Agent,
+                is_agent: principal.kind == PrincipalKind::Agent,
                 agent: principal.agent.clone(),
                 on_behalf_of: principal.on_behalf_of.clone(),
                 idp: principal.idp.clone(),
@@ -65,5 +185,224 @@ impl Facts {
     pub fn on(mut self, name: &str, projects: &[String]) -> Self {
         self.connection = AskedConnection { name: name.to_owned(), projects: projects.to_vec() };
         self
+    }
+}
+
+/// `request`
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct AskedRequest {
+    pub method: String,
+    pub is_read: bool,
+    pub is_write: bool,
+    pub is_admin: bool,
+    pub dry_run: bool,
+    pub client_ip: String,
+    pub user_agent: String,
+}
+
+/// `estimate`; what is none is unknown.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Estimate {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usd: Option<f64>,
+    known: bool,
+}
+
+impl Estimate {
+    /// So many bytes, at BigQuery's on-demand list price (https://cloud.google.com/bigquery/pricing).
+    pub fn of(bytes: u64) -> Self {
+        const USD_PER_TIB: f64 = 6.25;
+        let usd = bytes as f64 / (1u64 << 40) as f64 * USD_PER_TIB;
+        Self { bytes: Some(bytes.min(i64::MAX as u64) as i64), usd: Some(usd), known: true }
+    }
+
+    /// The bytes, if they are known.
+    pub fn bytes(&self) -> Option<u64> {
+        self.bytes.map(|bytes| bytes as u64)
+    }
+}
+
+/// `time`
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct AskedTime {
+    pub now: String,
+    pub hour: i64,
+    pub weekday: &'static str,
+}
+
+impl AskedTime {
+    /// A moment, in UTC.
+    pub fn at(now: Timestamp) -> Self {
+        const WEEKDAYS: [&str; 7] =
+            ["thursday", "friday", "saturday", "sunday", "monday", "tuesday", "wednesday"];
+        const DAY_SECS: i64 = 24 * 60 * 60;
+        let secs = now.secs();
+        let day = secs.div_euclid(DAY_SECS).rem_euclid(7) as usize;
+        Self { now: now.to_string(), hour: secs.rem_euclid(DAY_SECS) / 3600, weekday: WEEKDAYS[day] }
+    }
+}
+
+/// `history`
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct History {
+    pub statements_this_session: i64,
+    pub bytes_today: i64,
+    pub refusals_this_session: i64,
+    pub same_fingerprint_last_minute: i64,
+}
+
+/// `statement`: the exchange as a whole, or one statement in it. What is none is unknown.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+pub(crate) struct View<'a> {
+    sql: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kinds: Option<Vec<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tables: Option<BTreeSet<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tables_read: Option<BTreeSet<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tables_written: Option<BTreeSet<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    columns: Option<BTreeSet<&'a str>>,
+    has_where: bool,
+    overwrites: bool,
+    is_temporary: bool,
+    is_script: bool,
+    is_dynamic: bool,
+    certain: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    functions: Option<BTreeSet<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    models: Option<BTreeSet<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections: Option<BTreeSet<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    destinations: Option<BTreeSet<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sources: Option<BTreeSet<&'a str>>,
+    labels: &'a BTreeMap<String, String>,
+    fingerprint: &'a str,
+    parameters: &'a BTreeMap<String, String>,
+}
+
+impl<'a> View<'a> {
+    /// The exchange as a whole, then each of its statements that differs from those before; a MERGE as each of its
+    /// branches too.
+    pub(crate) fn all(footprint: &'a Footprint, sql: &'a str, labels: &'a BTreeMap<String, String>) -> Vec<Self> {
+        let whole = Self::whole(footprint, sql, labels);
+        let mut views = vec![whole];
+        let distinct: BTreeSet<&Deed> = footprint.statements.iter().collect();
+        for deed in distinct {
+            let view = Self::deed(&views[0], deed);
+            for (kind, has_where) in &deed.branches {
+                let kinds = view.kinds.clone().map(|mut kinds| {
+                    kinds.push(kind);
+                    kinds
+                });
+                views.push(Self { kind: Some(kind), kinds, has_where: *has_where, ..view.clone() });
+            }
+            if view != views[0] {
+                views.push(view);
+            }
+        }
+        views
+    }
+
+    fn whole(footprint: &'a Footprint, sql: &'a str, labels: &'a BTreeMap<String, String>) -> Self {
+        let deeds = &footprint.statements;
+        let knows_kind = footprint.unknown(Knowledge::Kind).is_none();
+        let knows_tables = knows_kind && footprint.unknown(Knowledge::Tables).is_none();
+        let all = |pick: fn(&Deed) -> &BTreeSet<String>| {
+            knows_kind.then(|| deeds.iter().flat_map(|deed| pick(deed).iter().map(String::as_str)).collect())
+        };
+        let read: BTreeSet<&str> = deeds.iter().flat_map(|deed| deed.read.iter().map(String::as_str)).collect();
+        let result = Some(footprint.result_table.as_str()).filter(|table| !table.is_empty());
+        let written = deeds.iter().flat_map(|deed| deed.written.iter().map(String::as_str)).chain(result);
+        let written: BTreeSet<&str> = written.collect();
+        let columns: Option<BTreeSet<&str>> = deeds
+            .iter()
+            .map(|deed| match &deed.columns {
+                Some(columns) => Some(columns.iter().map(String::as_str).collect::<BTreeSet<_>>()),
+                // Where no table is read no column is.
+                None => deed.read.is_empty().then(BTreeSet::new),
+            })
+            .try_fold(BTreeSet::new(), |mut all, one| {
+                all.extend(one?);
+                Some(all)
+            });
+        let kinds: BTreeSet<&str> =
+            deeds.iter().map(|deed| deed.kind.as_str()).filter(|kind| !kind.is_empty()).collect();
+        let is_alone = deeds.len() == 1;
+        Self {
+            sql,
+            kind: (knows_kind || footprint.is_script).then_some(footprint.kind.as_str()),
+            kinds: knows_kind.then(|| kinds.into_iter().collect()),
+            tables: knows_tables.then(|| read.union(&written).copied().collect()),
+            tables_read: knows_tables.then_some(read),
+            tables_written: knows_tables.then_some(written),
+            columns: columns.filter(|_| knows_tables),
+            has_where: is_alone && deeds[0].has_where,
+            overwrites: deeds.iter().any(|deed| deed.overwrites),
+            is_temporary: !deeds.is_empty() && deeds.iter().all(is_temporary),
+            is_script: footprint.is_script,
+            is_dynamic: footprint.is_dynamic,
+            certain: footprint.is_certain(),
+            functions: all(|deed| &deed.functions),
+            models: all(|deed| &deed.models),
+            connections: all(|deed| &deed.connections),
+            destinations: all(|deed| &deed.destinations),
+            sources: all(|deed| &deed.sources),
+            labels,
+            fingerprint: &footprint.fingerprint,
+            parameters: &footprint.parameters,
+        }
+    }
+
+    fn deed(whole: &Self, deed: &'a Deed) -> Self {
+        let knows_kind = !deed.unknown.contains_key(&Knowledge::Kind);
+        let knows_tables = knows_kind && !deed.unknown.contains_key(&Knowledge::Tables);
+        let set = |of: &'a BTreeSet<String>| knows_kind.then(|| of.iter().map(String::as_str).collect());
+        let tables = |of: &'a BTreeSet<String>| knows_tables.then(|| of.iter().map(String::as_str).collect());
+        let both = || deed.read.iter().chain(&deed.written).map(String::as_str).collect();
+        let columns = deed.columns.as_ref().map(|columns| columns.iter().map(String::as_str).collect());
+        Self {
+            kind: knows_kind.then_some(deed.kind.as_str()),
+            kinds: whole.kinds.clone(),
+            tables: knows_tables.then(both),
+            tables_read: tables(&deed.read),
+            tables_written: tables(&deed.written),
+            columns: columns.or(deed.read.is_empty().then(BTreeSet::new)).filter(|_| knows_tables),
+            has_where: deed.has_where,
+            overwrites: deed.overwrites,
+            is_temporary: is_temporary(deed),
+            functions: set(&deed.functions),
+            models: set(&deed.models),
+            connections: set(&deed.connections),
+            destinations: set(&deed.destinations),
+            sources: set(&deed.sources),
+            ..whole.clone()
+        }
+    }
+
+    /// What it does, in the words of a refusal: `DROP_TABLE on p.d.t`.
+    pub(crate) fn said(&self, method: &str) -> String {
+        const NAMED_MAX: usize = 3;
+        let what = self.kind.filter(|kind| !kind.is_empty()).unwrap_or(method);
+        let tables: Vec<&str> = self.tables.iter().flatten().copied().collect();
+        match tables.len() {
+            0 => what.to_owned(),
+            some if some <= NAMED_MAX => format!("{what} on {}", tables.join(", ")),
+            some => format!("{what} on {} and {} more", tables[..NAMED_MAX].join(", "), some - NAMED_MAX),
+        }
+    }
+
+    /// Whether it says something of a table.
+    pub(crate) fn tables(&self) -> Option<&BTreeSet<&'a str>> {
+        self.tables.as_ref()
     }
 }

@@ -1,10 +1,16 @@
-//! Expressions over who asks, through what: `allow`, `agents` and the roles.
+//! Decides: who may use what, what may run, and on what terms.
 //!
-//! CEL, the language of Google's IAM conditions. Compiled once, when the configuration is read. Pure: no IO,
-//! no clock. An expression that can't be evaluated is an error, and every caller takes an error as a no.
+//! Expressions are CEL, the language of Google's IAM conditions, compiled once when the configuration is read.
+//! Pure: no IO, no clock but the time it is given. What can't be evaluated or is not known makes stricter.
 
-mod expression;
 mod facts;
+mod expression;
+mod rule;
+mod egress;
+mod decide;
 
+pub use decide::{Denial, Observed, Policy, Question, Ruling};
+pub use egress::{DEFAULTS, Default as DefaultRule, Who};
 pub use expression::{Expression, ExpressionError};
-pub use facts::{AskedConnection, Facts};
+pub use facts::{AskedConnection, AskedTime, Estimate, Facts, Field, History, Place, VOCABULARY};
+pub use rule::{ColumnPattern, RecordAs, Rule, RuleAction};

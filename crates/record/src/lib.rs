@@ -8,7 +8,9 @@ mod time;
 mod principal;
 mod leaf;
 mod record;
+mod footprint;
 
+pub use footprint::{Access, Deed, Footprint, Knowledge};
 pub use id::{Digest, RecordId, SessionId};
 pub use leaf::{
     BlobClass, BlobRef, Event, Intent, LEAF_BYTES_MAX, Leaf, LeafBody, OutcomeLeaf, Uploaded, Window,
@@ -16,7 +18,7 @@ pub use leaf::{
 pub use principal::{Principal, PrincipalKind};
 pub use record::{
     Actor, ActorAgent, ActorKind, ApprovalRef, Asserted, Client, Credential, CredentialKind, Decision,
-    DecisionTerm, Effect, Integrity, Job, Outcome, Proof, Record, RecordKind, RequestFacts, ResultFacts,
+    DecisionTerm, Effect, Integrity, Job, ObservedRule, Outcome, Proof, Record, RecordKind, RequestFacts, ResultFacts,
     Retained, Statement, Status, Target, Task, Times,
 };
 pub use time::{Clock, SystemClock, Timestamp};

@@ -363,6 +363,19 @@ pub struct Decision {
     pub policy: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalRef>,
+    /// What rules of action `warn` said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// Rules that only observe, and what they would have done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<ObservedRule>,
+}
+
+/// A rule that only observes.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ObservedRule {
+    pub rule: String,
+    pub action: String,
 }
 
 /// A held exchange's approval.
@@ -393,7 +406,7 @@ impl Effect {
 }
 
 /// A condition on an allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DecisionTerm {
     Mask,

@@ -11,6 +11,8 @@ use prost::Message;
 use record::RecordId;
 use std::collections::BTreeMap;
 
+use crate::refuse::metadata;
+
 use super::messages::{Any, ErrorInfo, RpcStatus};
 
 /// A header holds at most so much of a message.
@@ -24,8 +26,9 @@ pub(crate) fn refuse(refusal: &Refusal, record: Option<RecordId>) -> Reply {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", HeaderValue::from(code));
     headers.insert("grpc-message", message_value(&refusal.message));
+    let metadata = record.map(|record| metadata(refusal, record)).unwrap_or_default();
     let metadata: BTreeMap<String, String> =
-        record.map(|record| ("record".to_owned(), record.to_string())).into_iter().collect();
+        metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let info = ErrorInfo { reason: reason.to_owned(), domain: "hansard".to_owned(), metadata };
     let detail =
         Any { type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(), value: info.encode_to_vec() };

@@ -2,7 +2,7 @@
 
 use gateway::{Access, Action, Inspect, Reason, Refusal, Request, Touch};
 use prost::Message;
-use record::{Job, RequestFacts, Statement};
+use record::{Deed, Footprint, Job, RequestFacts, Statement};
 use serde_json::{Value, json};
 use state::{Owned, OwnedKind};
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use super::messages::{
 };
 use super::route::{Method, Route};
 use super::wire::{Messages, Want, Watch};
+use crate::doors::{self, Named};
 use crate::touches::anonymous;
 
 /// The name of an append's stream stands at its message's beginning.
@@ -196,7 +197,9 @@ pub(crate) fn understand(route: Route, request: &Request) -> Result<Action<Plan>
         Method::ReadRows | Method::SplitReadStream => session_of(&asked.name).to_owned(),
         _ => String::new(),
     };
+    let footprint = footprint(method, &asked);
     Ok(Action {
+        footprint,
         request: RequestFacts {
             headers: crate::understand::recorded_headers(&request.head.headers),
             bytes: read.len() as u64,
@@ -219,6 +222,33 @@ pub(crate) fn understand(route: Route, request: &Request) -> Result<Action<Plan>
         retry: None,
         plan: Plan { method, path: route.path, stream: asked.name, session },
     })
+}
+
+fn footprint(method: Method, asked: &Asked) -> Footprint {
+    let writes = matches!(
+        method,
+        Method::CreateWriteStream
+            | Method::AppendRows
+            | Method::FlushRows
+            | Method::FinalizeWriteStream
+            | Method::BatchCommitWriteStreams
+    );
+    let access = if writes { record::Access::Write } else { record::Access::Read };
+    let Some(door) = doors::door(&method.name()) else { return Footprint { access, ..Footprint::default() } };
+    let mut deed = Deed::of(door.kinds[0]);
+    let table = Some(asked.table.clone()).filter(|table| !table.is_empty());
+    match door.table {
+        Named::Read => {
+            let all = asked.columns.iter().map(|column| format!("{}.{column}", asked.table)).collect();
+            // A restriction may ask about any column.
+            let knows = !asked.columns.is_empty() && asked.said["rowRestriction"].as_str() == Some("");
+            deed.columns = knows.then_some(all);
+            deed.read.extend(table);
+        }
+        Named::Written => deed.written.extend(table),
+        Named::None => {}
+    }
+    Footprint { kind: deed.kind.clone(), statements: vec![deed], access, ..Footprint::default() }
 }
 
 fn owned(name: &str, access: Access) -> Touch {

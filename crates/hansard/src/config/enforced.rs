@@ -4,7 +4,6 @@
 use std::ops::Range;
 
 use super::load::{ConfigError, Loaded};
-use super::shape::Action;
 
 pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     let config = &loaded.config;
@@ -23,28 +22,5 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     if let Some(saml) = config.identity.saml.first() {
         return refuse(saml.span(), "[[identity.saml]] is");
     }
-    if let Some(rule) = config.rule.first() {
-        let action = rule.get_ref().action;
-        let name = &rule.get_ref().name;
-        return refuse(rule.span(), &format!("[[rule]] '{name}' with action \"{}\" is", action_word(action)));
-    }
-    for connection in &config.connection {
-        if !connection.allow_egress.get_ref().is_empty() {
-            return refuse(connection.allow_egress.span(), "allow_egress is");
-        }
-    }
     Ok(())
-}
-
-fn action_word(action: Action) -> &'static str {
-    match action {
-        Action::Deny => "deny",
-        Action::Approve => "approve",
-        Action::Mask => "mask",
-        Action::Limit => "limit",
-        Action::Record => "record",
-        Action::Warn => "warn",
-        Action::Label => "label",
-        Action::Snapshot => "snapshot",
-    }
 }

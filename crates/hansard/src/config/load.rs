@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::enforced;
-use super::shape::Config;
+use super::shape::{Config, RuleFile};
 
 /// A file that was read.
 #[derive(Debug)]
@@ -63,6 +63,28 @@ pub fn parse(text: &str, path: &Path, folder: &Path) -> Result<Loaded, ConfigErr
     })?;
     let hash = format!("sha256:{}", ledger::sha256(text.as_bytes()));
     Ok(Loaded { config, folder: folder.to_owned(), hash, path: path.to_owned(), text: text.to_owned() })
+}
+
+/// A file of rules that was read.
+pub struct LoadedRules {
+    pub rules: Vec<toml::Spanned<super::shape::Rule>>,
+    path: PathBuf,
+    text: String,
+}
+
+impl super::rules::Stands for LoadedRules {
+    fn error_at(&self, span: &Range<usize>, what: String) -> ConfigError {
+        ConfigError { path: self.path.clone(), line: line_of(&self.text, span), what }
+    }
+}
+
+/// Parses a file of rules that stands at `path`.
+pub fn parse_rules(text: &str, path: &Path) -> Result<LoadedRules, ConfigError> {
+    let file: RuleFile = toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(0, |span| line_of(text, &span));
+        ConfigError { path: path.to_owned(), line, what: with_nearest(error.message()) }
+    })?;
+    Ok(LoadedRules { rules: file.rule, path: path.to_owned(), text: text.to_owned() })
 }
 
 impl Loaded {

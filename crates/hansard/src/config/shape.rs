@@ -24,6 +24,8 @@ pub struct Config {
     /// Registered upstreams. At least one is required.
     #[serde(default)]
     pub connection: Vec<Connection>,
+    #[serde(default)]
+    pub policy: PolicySection,
     /// Rules over what may run and how it is recorded.
     #[serde(default)]
     #[schemars(with = "Vec<Rule>")]
@@ -297,7 +299,7 @@ pub struct Connection {
     /// CEL: who may use it; `"true"` = everyone signed in.
     #[schemars(with = "String")]
     pub allow: Spanned<String>,
-    /// Where data may be sent to. It is enforced later.
+    /// What agents may do beyond the defaults of `docs/policy.md`: projects, addresses, functions, connections.
     #[serde(default = "nothing")]
     #[schemars(with = "Vec<String>")]
     pub allow_egress: Spanned<Vec<String>>,
@@ -337,45 +339,121 @@ pub enum Credentials {
     Adc(bool),
 }
 
-/// One rule. Rules come later; the shape is kept so that a file for a newer build is understood and refused by
-/// line.
-#[expect(dead_code, reason = "parsed so that a file for a newer build is refused by line, not read")]
+/// Rules that stand elsewhere.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicySection {
+    /// Files of `[[rule]]`, relative to this one, and presets by name: agents-default, cost-guard, no-destructive,
+    /// no-egress, read-only.
+    #[schemars(with = "Vec<String>")]
+    pub include: Vec<Spanned<String>>,
+}
+
+/// A file of rules.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleFile {
+    #[serde(default)]
+    #[schemars(with = "Vec<Rule>")]
+    pub rule: Vec<Spanned<Rule>>,
+}
+
+/// One rule. All rules are read, in whatever order they stand; the strictest effect rules. `docs/policy.md` says
+/// what `when` may ask about.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// What refusals and records call it.
-    pub name: String,
+    /// What refusals and records call it: 1 to 63 letters, digits, hyphens, dots and underscores.
+    #[schemars(with = "String")]
+    pub name: Spanned<String>,
     /// CEL: when it applies.
-    pub when: String,
+    #[schemars(with = "String")]
+    pub when: Spanned<String>,
     /// What it does.
-    pub action: Action,
+    #[schemars(with = "Action")]
+    pub action: Spanned<Action>,
+    /// What its refusal, or its warning, says besides.
     pub message: Option<String>,
-    pub approvers: Option<String>,
-    pub expires: Option<String>,
-    pub columns: Option<Vec<String>>,
-    pub with: Option<String>,
-    pub sql: Option<String>,
-    pub bytes_billed: Option<String>,
-    pub bytes_billed_per_day: Option<String>,
-    pub bytes_billed_per_task: Option<String>,
-    pub statements_per_minute: Option<u64>,
-    pub rows: Option<u64>,
-    pub job_timeout: Option<String>,
-    pub exclude: Option<bool>,
-    pub results: Option<Results>,
-    pub observe: Option<bool>,
+    /// For a refusal: what would be allowed instead.
+    pub instead: Option<String>,
+    /// Of approve, CEL: who may answer.
+    #[schemars(with = "Option<String>")]
+    pub approvers: Option<Spanned<String>>,
+    /// Of approve: how long an answer is waited for.
+    #[schemars(with = "Option<String>")]
+    pub expires: Option<Spanned<String>>,
+    /// Of mask: `project.dataset.table.column`, with `*` for any name.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub columns: Option<Spanned<Vec<String>>>,
+    /// Of mask: how.
+    #[schemars(with = "Option<String>")]
+    pub with: Option<Spanned<String>>,
+    /// Of mask: an expression over the column.
+    #[schemars(with = "Option<String>")]
+    pub sql: Option<Spanned<String>>,
+    /// Of limit: bytes that one statement may be billed.
+    #[schemars(with = "Option<String>")]
+    pub bytes_billed: Option<Spanned<String>>,
+    /// Of limit: bytes that a principal may be billed a day.
+    #[schemars(with = "Option<String>")]
+    pub bytes_billed_per_day: Option<Spanned<String>>,
+    /// Of limit: bytes that a task may be billed.
+    #[schemars(with = "Option<String>")]
+    pub bytes_billed_per_task: Option<Spanned<String>>,
+    /// Of limit: statements in a minute.
+    #[schemars(with = "Option<u64>")]
+    pub statements_per_minute: Option<Spanned<u64>>,
+    /// Of limit: rows that a result may have.
+    #[schemars(with = "Option<u64>")]
+    pub rows: Option<Spanned<u64>>,
+    /// Of limit: how long a job may run.
+    #[schemars(with = "Option<String>")]
+    pub job_timeout: Option<Spanned<String>>,
+    /// Of record: leaves the exchange out, but for that it was left out.
+    #[schemars(with = "Option<bool>")]
+    pub exclude: Option<Spanned<bool>>,
+    /// Of record: what is kept of results.
+    #[schemars(with = "Option<Results>")]
+    pub results: Option<Spanned<Results>>,
+    /// It only records what it would have done.
+    #[serde(default)]
+    pub observe: bool,
 }
 
 /// What a rule does.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
+    /// Refuses.
     Deny,
+    /// Holds until a human agrees. Comes later.
     Approve,
+    /// Masks columns. Until it does, refuses what touches them, or might.
     Mask,
+    /// Bounds cost. Comes later.
     Limit,
+    /// Says how much of an exchange is recorded.
     Record,
+    /// Says something in the record and in the answer's `x-hansard-warning`.
     Warn,
+    /// Marks the record with its name.
     Label,
+    /// Takes a snapshot before. Comes later.
     Snapshot,
+}
+
+impl Action {
+    /// The word in the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Approve => "approve",
+            Self::Mask => "mask",
+            Self::Limit => "limit",
+            Self::Record => "record",
+            Self::Warn => "warn",
+            Self::Label => "label",
+            Self::Snapshot => "snapshot",
+        }
+    }
 }

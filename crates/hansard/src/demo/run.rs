@@ -8,7 +8,8 @@ use tokio::process::Command;
 
 use super::DemoArgs;
 use super::provider::Provider;
-use super::sandbox::{Sandbox, cache, free_port};
+use super::sandbox::{Sandbox, free_port};
+use crate::cache::cache;
 use crate::cli::{Failure, FolderArgs};
 use crate::config;
 use crate::wiring::{Settings, write_private};

@@ -6,6 +6,7 @@ use std::process::{Command as Blocking, Stdio};
 use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 
+use crate::cache::cache;
 use crate::cli::Failure;
 use crate::wiring::env_var;
 
@@ -22,15 +23,6 @@ pub(crate) struct Sandbox {
 pub(crate) struct Warehouse {
     pub(crate) url: String,
     _child: Child,
-}
-
-/// hansard's cache folder: `HANSARD_CACHE`, else XDG's.
-pub(crate) fn cache() -> Result<PathBuf, Failure> {
-    let xdg = || env_var("XDG_CACHE_HOME").map(|cache| Path::new(&cache).join("hansard"));
-    let home = || env_var("HOME").map(|home| Path::new(&home).join(".cache/hansard"));
-    env_var("HANSARD_CACHE").map(PathBuf::from).or_else(xdg).or_else(home).ok_or_else(|| {
-        Failure::usage("neither HANSARD_CACHE nor HOME is set, so there is no place for the demo's files")
-    })
 }
 
 impl Sandbox {

@@ -1,0 +1,186 @@
+//! Reads the text of a request, off the async threads, once for all requests that carry it.
+
+use googlesql::{Defaults, Description, NoParser, Parsers};
+use record::{Access, Deed, Footprint, Knowledge};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::oneshot;
+
+/// Descriptions that are remembered, and the bytes of text behind them.
+const KNOWN_MAX: usize = 4_096;
+const KNOWN_BYTES_MAX: usize = 32 << 20;
+/// What a text names is not looked up in a session's own defaults.
+const SESSION_DEFAULTS: &str = "a session may have changed its default dataset";
+const LEGACY: &str = "legacy SQL is not read; set useLegacySql to false";
+
+/// What must be known beside a text to read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Reading {
+    pub(crate) sql: String,
+    pub(crate) project: String,
+    pub(crate) dataset: String,
+    pub(crate) dialect: Dialect,
+    /// It runs in a session that was there before.
+    pub(crate) in_session: bool,
+}
+
+/// The language of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Dialect {
+    #[default]
+    GoogleSql,
+    /// Also where nothing is said: that is BigQuery's default.
+    Legacy,
+}
+
+/// Reads texts.
+pub struct Reader {
+    parsers: Option<Arc<dyn Parsers>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    descriptions: HashMap<Reading, Arc<Description>>,
+    bytes: usize,
+}
+
+impl Reader {
+    /// By Google's parser; without one by the lexer alone.
+    pub fn new(parsers: Option<Arc<dyn Parsers>>) -> Self {
+        Self { parsers, known: Mutex::default() }
+    }
+
+    /// What a text does, added to what its request does besides.
+    pub(crate) async fn read(&self, reading: &Reading, mut footprint: Footprint) -> Footprint {
+        let description = self.describe(reading).await;
+        footprint.fingerprint = fingerprint(&reading.sql);
+        add(&mut footprint, &description);
+        if footprint.access == Access::Write && only_reads(&footprint) {
+            footprint.access = Access::Read;
+        }
+        footprint
+    }
+
+    async fn describe(&self, reading: &Reading) -> Arc<Description> {
+        if let Some(known) = self.known().descriptions.get(reading) {
+            return known.clone();
+        }
+        let Some(parsers) = &self.parsers else {
+            return self.keep(reading, describe(reading, &mut NoParser));
+        };
+        let (say, hear) = oneshot::channel();
+        let asked = reading.clone();
+        let submitted = parsers.with_one(Box::new(move |parser| {
+            let _ = say.send(describe(&asked, parser));
+        }));
+        let described = match submitted {
+            Ok(()) => hear.await.map_err(|_| "reading it failed".to_owned()),
+            Err(busy) => Err(busy.to_string()),
+        };
+        match described {
+            Ok(description) => self.keep(reading, description),
+            Err(why) => Arc::new(Description::unknown(&why)),
+        }
+    }
+
+    fn keep(&self, reading: &Reading, description: Description) -> Arc<Description> {
+        let description = Arc::new(description);
+        let mut known = self.known();
+        known.bytes += reading.sql.len();
+        if known.descriptions.len() >= KNOWN_MAX || known.bytes > KNOWN_BYTES_MAX {
+            *known = Known { bytes: reading.sql.len(), ..Known::default() };
+        }
+        known.descriptions.insert(reading.clone(), description.clone());
+        description
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// SHA-256 of the normal form.
+fn fingerprint(sql: &str) -> String {
+    googlesql::normal_form(sql).map(|form| ledger::sha256(form.as_bytes()).to_string()).unwrap_or_default()
+}
+
+fn describe(reading: &Reading, parser: &mut dyn googlesql::Parser) -> Description {
+    let defaults = Defaults {
+        project: reading.project.clone(),
+        dataset: reading.dataset.clone(),
+        lost: reading.in_session.then_some(SESSION_DEFAULTS),
+    };
+    let mut description = googlesql::describe(&reading.sql, &defaults, parser);
+    if reading.dialect == Dialect::Legacy {
+        let reads = description.statements.iter().any(|one| {
+            !one.read.is_empty() || !one.functions.is_empty() || !one.unknown.is_empty()
+        });
+        if reads {
+            // It can only select, but what, and by which functions, is another language's to say.
+            for statement in &mut description.statements {
+                statement.unknown.retain(|(what, _)| *what != googlesql::Knowledge::Tables);
+                statement.unknown.push((googlesql::Knowledge::Tables, LEGACY.to_owned()));
+            }
+        }
+    }
+    description
+}
+
+/// What the text does beside what its request does: sources and connections of a query's configuration are its
+/// statements' own, and a view or a routine is made of what its text does.
+fn add(footprint: &mut Footprint, description: &Description) {
+    let (definitions, brought): (Vec<Deed>, Vec<Deed>) =
+        std::mem::take(&mut footprint.statements).into_iter().partition(|deed| !deed.kind.is_empty());
+    if definitions.is_empty() {
+        footprint.kind.clone_from(&description.kind);
+        footprint.is_script = description.is_script;
+        footprint.is_dynamic = description.is_dynamic;
+    }
+    footprint.unsure.extend(description.unsure.iter().cloned());
+    footprint.statements = definitions;
+    for statement in &description.statements {
+        let mut deed = deed(statement);
+        for other in &brought {
+            deed.sources.extend(other.sources.iter().cloned());
+            deed.connections.extend(other.connections.iter().cloned());
+            deed.unknown.extend(other.unknown.clone());
+            deed.overwrites |= other.overwrites;
+        }
+        footprint.statements.push(deed);
+    }
+}
+
+fn only_reads(footprint: &Footprint) -> bool {
+    let as_read = Footprint { access: Access::Read, ..footprint.clone() };
+    as_read.is_read()
+}
+
+fn deed(statement: &googlesql::Statement) -> Deed {
+    let unknown = statement.unknown.iter().map(|(what, why)| {
+        let what = match what {
+            googlesql::Knowledge::Kind => Knowledge::Kind,
+            googlesql::Knowledge::Tables => Knowledge::Tables,
+        };
+        (what, why.clone())
+    });
+    Deed {
+        kind: statement.kind.clone(),
+        read: statement.read.clone(),
+        written: statement.written.clone(),
+        columns: None,
+        has_where: statement.has_where,
+        branches: statement.branches.iter().map(|one| (one.kind.to_owned(), one.has_where)).collect(),
+        functions: statement.functions.clone(),
+        models: statement.models.clone(),
+        connections: statement.connections.clone(),
+        destinations: statement.destinations.clone(),
+        sources: statement.sources.clone(),
+        system_variables: statement.system_variables.clone(),
+        overwrites: statement.overwrites,
+        is_temporary: statement.is_temporary,
+        is_remote: statement.is_remote,
+        changes_access: false,
+        unknown: unknown.collect(),
+    }
+}

@@ -1,0 +1,358 @@
+//! Decides whether an exchange may run, and on what terms.
+//!
+//! All rules are read; the strictest effect rules. A rule that can't be evaluated, or asks about what is not
+//! known, applies.
+
+use cel::Context;
+use record::{DecisionTerm, Footprint, Knowledge, Principal};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::egress::{self, Forbidden};
+use crate::expression::{Answer, context};
+use crate::facts::{AskedConnection, AskedRequest, AskedTime, Estimate, Facts, History, View};
+use crate::rule::{RecordAs, Rule, RuleAction};
+
+/// Different statements in one exchange that rules look at.
+const VIEWS_MAX: usize = 1_000;
+
+/// All that rules ask about, for one exchange.
+pub struct Question<'a> {
+    pub principal: &'a Principal,
+    pub connection: (&'a str, &'a [String]),
+    pub allow_egress: &'a [String],
+    /// An auditor, or anybody where history is shared.
+    pub reads_history: bool,
+    pub method: &'a str,
+    pub client_ip: &'a str,
+    pub user_agent: &'a str,
+    pub sql: &'a str,
+    pub labels: &'a BTreeMap<String, String>,
+    pub footprint: &'a Footprint,
+    pub estimate: Estimate,
+    pub time: AskedTime,
+    pub history: History,
+}
+
+/// What the rules say of an exchange.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ruling {
+    /// None: it may run.
+    pub denial: Option<Denial>,
+    /// Rules that apply, by name, in the file's order; the built-in ones first.
+    pub rules: Vec<String>,
+    pub terms: BTreeSet<DecisionTerm>,
+    /// The least that any rule keeps of it; none leaves it to `[recording]`.
+    pub recording: Option<(RecordAs, String)>,
+    pub warnings: Vec<String>,
+    /// What rules would have done that only observe.
+    pub observed: Vec<Observed>,
+    /// Fields that a rule asked about and that were not known.
+    pub missing: BTreeSet<String>,
+}
+
+/// A no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    pub rule: String,
+    pub is_built_in: bool,
+    /// For the caller: which rule, what about the exchange, what to do.
+    pub text: String,
+    pub instead: String,
+}
+
+/// What a rule would have done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    pub rule: String,
+    pub action: &'static str,
+}
+
+/// What rules say of an exchange, read once for all exchanges.
+#[derive(Default)]
+pub struct Policy {
+    rules: Vec<Rule>,
+    reads_statement: bool,
+}
+
+impl Policy {
+    /// These rules, in the file's order.
+    pub fn new(rules: Vec<Rule>) -> Self {
+        let reads = |rule: &Rule| {
+            rule.when.reads("statement")
+                || ["is_read", "is_write", "is_admin"].iter().any(|field| rule.when.reads_field("request", field))
+                || matches!(rule.action, RuleAction::Mask { .. })
+        };
+        let reads_statement = rules.iter().any(reads);
+        Self { rules, reads_statement }
+    }
+
+    /// Whether the text must be read before it can be decided on.
+    pub fn reads_statement(&self) -> bool {
+        self.reads_statement
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Decides.
+    pub fn decide(&self, question: &Question<'_>) -> Ruling {
+        let mut ruling = Ruling::default();
+        let asked = egress::Asked {
+            is_agent: question.principal.kind == record::PrincipalKind::Agent,
+            reads_history: question.reads_history,
+            projects: question.connection.1,
+            allow_egress: question.allow_egress,
+        };
+        if let Some(forbidden) = egress::forbidden(question.footprint, &asked) {
+            ruling.rules.push(forbidden.default.name.to_owned());
+            ruling.denial = Some(default_denial(&forbidden, question));
+        }
+        if self.rules.is_empty() {
+            return ruling;
+        }
+        let views = View::all(question.footprint, question.sql, question.labels);
+        if views.len() > VIEWS_MAX {
+            ruling.denial.get_or_insert_with(too_many);
+            return ruling;
+        }
+        let outer = outer_context(question);
+        let contexts: Vec<Context> = views.iter().map(|view| inner_context(&outer, view)).collect();
+        for rule in &self.rules {
+            let Some(hit) = hit(rule, &views, &contexts) else { continue };
+            apply(rule, &hit, question, &mut ruling);
+        }
+        ruling
+    }
+}
+
+fn too_many() -> Denial {
+    let text = format!(
+        "Access Denied: hansard decides on at most {VIEWS_MAX} different statements at once; send them in smaller \
+         scripts."
+    );
+    Denial { rule: "too-many-statements".to_owned(), is_built_in: true, text, instead: String::new() }
+}
+
+/// How a rule applies.
+struct Hit<'a> {
+    /// What it applies to.
+    view: &'a View<'a>,
+    /// The field that it asked about and that is not known.
+    missing: Option<String>,
+    /// Why it could not be evaluated.
+    broken: Option<String>,
+}
+
+fn outer_context<'a>(question: &Question<'_>) -> Context<'a, 'a> {
+    let facts = Facts::about(question.principal);
+    let (name, projects) = question.connection;
+    let connection = AskedConnection { name: name.to_owned(), projects: projects.to_vec() };
+    let mut outer = context();
+    let added = outer
+        .add_variable("principal", &facts.principal)
+        .and_then(|()| outer.add_variable("connection", &connection))
+        .and_then(|()| outer.add_variable("request", request(question)))
+        .and_then(|()| outer.add_variable("estimate", question.estimate))
+        .and_then(|()| outer.add_variable("time", &question.time))
+        .and_then(|()| outer.add_variable("history", question.history));
+    added.expect("facts are plain values");
+    outer
+}
+
+fn inner_context<'p>(outer: &'p Context<'_, 'p>, view: &View<'_>) -> Context<'p, 'p> {
+    let mut inner = outer.new_inner_scope();
+    inner.add_variable("statement", view).expect("facts are plain values");
+    inner
+}
+
+fn request(question: &Question<'_>) -> AskedRequest {
+    let footprint = question.footprint;
+    let (is_read, is_admin) = (footprint.is_read(), footprint.is_admin());
+    AskedRequest {
+        method: question.method.to_owned(),
+        is_read,
+        is_write: !is_read && !is_admin,
+        is_admin,
+        dry_run: footprint.is_dry_run,
+        client_ip: question.client_ip.to_owned(),
+        user_agent: question.user_agent.to_owned(),
+    }
+}
+
+/// Where a rule applies first: to the whole, or to one statement. What is certain goes before what is not.
+fn hit<'a>(rule: &Rule, views: &'a [View<'a>], contexts: &[Context]) -> Option<Hit<'a>> {
+    let several = rule.when.reads("statement") && needs_statements(&rule.action);
+    let looked_at = if several { views.len() } else { 1 };
+    let mut unsure = None;
+    for (view, context) in views.iter().zip(contexts).take(looked_at) {
+        let found = match rule.when.answer(context) {
+            Answer::No => continue,
+            Answer::Yes => Hit { view, missing: None, broken: None },
+            Answer::Unknown(field) => Hit { view, missing: Some(field), broken: None },
+            Answer::Broken(why) => Hit { view, missing: None, broken: Some(why) },
+        };
+        match (&found.missing, &found.broken) {
+            (None, None) => return Some(found),
+            _ => unsure = unsure.or(Some(found)),
+        }
+    }
+    unsure
+}
+
+/// Leaving out of the record asks about the whole alone: one harmless statement does not excuse the others.
+fn needs_statements(action: &RuleAction) -> bool {
+    !matches!(action, RuleAction::Record(_))
+}
+
+fn apply(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>, ruling: &mut Ruling) {
+    let denial = match &rule.action {
+        RuleAction::Deny => Some(denial(rule, hit, question)),
+        RuleAction::Mask { columns } => match masked(columns, question) {
+            Some(column) => Some(mask_denial(rule, &column)),
+            None => return,
+        },
+        RuleAction::Record(RecordAs::Excluded) if !may_be_excluded(hit, question) => return,
+        // What can't be told is recorded as usual.
+        RuleAction::Record(_) if hit.missing.is_some() || hit.broken.is_some() => return,
+        RuleAction::Record(_) | RuleAction::Warn | RuleAction::Label => None,
+    };
+    ruling.missing.extend(hit.missing.clone());
+    if rule.observe {
+        ruling.observed.push(Observed { rule: rule.name.clone(), action: rule.action.word() });
+        return;
+    }
+    ruling.rules.push(rule.name.clone());
+    match &rule.action {
+        RuleAction::Deny => {}
+        RuleAction::Mask { .. } => {
+            ruling.terms.insert(DecisionTerm::Mask);
+        }
+        RuleAction::Record(keeps) => {
+            ruling.terms.insert(DecisionTerm::Record);
+            // The most that any rule wants kept.
+            let least = ruling.recording.as_ref().is_none_or(|(other, _)| keeps < other);
+            if least {
+                ruling.recording = Some((*keeps, rule.name.clone()));
+            }
+        }
+        RuleAction::Warn => {
+            ruling.terms.insert(DecisionTerm::Warn);
+            ruling.warnings.push(match rule.message.as_str() {
+                "" => format!("hansard rule '{}' warns of {}", rule.name, hit.view.said(question.method)),
+                message => format!("{message} (hansard rule '{}')", rule.name),
+            });
+        }
+        RuleAction::Label => {
+            ruling.terms.insert(DecisionTerm::Label);
+        }
+    }
+    ruling.denial = ruling.denial.take().or(denial);
+}
+
+fn denial(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>) -> Denial {
+    let name = &rule.name;
+    let mut text = match (&hit.missing, &hit.broken) {
+        (Some(field), _) => {
+            format!("Access Denied: hansard rule '{name}' asks about {field}, which is not known: {}.", why(field, question))
+        }
+        (None, Some(broken)) => {
+            format!("Access Denied: hansard rule '{name}' could not be evaluated, which denies ({broken}).")
+        }
+        (None, None) => {
+            format!("Access Denied: hansard rule '{name}' does not allow {}.", hit.view.said(question.method))
+        }
+    };
+    add(&mut text, &rule.message);
+    add(&mut text, &rule.instead);
+    Denial { rule: name.clone(), is_built_in: false, text, instead: rule.instead.clone() }
+}
+
+/// Why a field is not known.
+fn why(field: &str, question: &Question<'_>) -> String {
+    let footprint = question.footprint;
+    let reason = match field {
+        "bytes" | "usd" => Some("there is no estimate of it"),
+        "columns" => Some("which columns it touches was not read"),
+        _ => footprint.unknown(Knowledge::Kind).or(footprint.unknown(Knowledge::Tables)),
+    };
+    reason.or(footprint.unsure.first().map(String::as_str)).unwrap_or("nothing says it").to_owned()
+}
+
+fn add(text: &mut String, more: &str) {
+    if !more.is_empty() {
+        text.push(' ');
+        text.push_str(more);
+        if !more.ends_with(['.', '!', '?']) {
+            text.push('.');
+        }
+    }
+}
+
+/// The column that the exchange touches, or might.
+fn masked(columns: &[crate::rule::ColumnPattern], question: &Question<'_>) -> Option<String> {
+    let footprint = question.footprint;
+    // What is written is not seen; what is read may be, wherever it goes.
+    for deed in &footprint.statements {
+        let unknown = deed.unknown.values().next();
+        if let Some(why) = unknown {
+            return Some(format!("which columns it touches is not known ({why})"));
+        }
+        let fits = |table: &&String| columns.iter().find(|column| column.fits_table(table));
+        match &deed.columns {
+            Some(known) => {
+                let hit = known.iter().find(|name| columns.iter().any(|column| column.fits(name)));
+                if let Some(hit) = hit {
+                    return Some(format!("it reads {hit}"));
+                }
+            }
+            None => {
+                if let Some(column) = deed.read.iter().find_map(|table| fits(&table)) {
+                    return Some(format!("it reads a table with the column {column}"));
+                }
+            }
+        }
+    }
+    None
+}
+
+fn mask_denial(rule: &Rule, what: &str) -> Denial {
+    let mut text = format!(
+        "Access Denied: hansard rule '{}' masks columns, and {what}. Until masking is built, that is refused.",
+        rule.name
+    );
+    add(&mut text, &rule.message);
+    add(&mut text, &rule.instead);
+    Denial { rule: rule.name.clone(), is_built_in: false, text, instead: rule.instead.clone() }
+}
+
+/// Only what is certain, reads and goes nowhere else is left out of the record.
+fn may_be_excluded(hit: &Hit<'_>, question: &Question<'_>) -> bool {
+    let footprint = question.footprint;
+    let is_plain = footprint.is_certain() && footprint.is_read();
+    is_plain && hit.missing.is_none() && hit.broken.is_none() && hit.view.tables().is_some()
+}
+
+fn default_denial(forbidden: &Forbidden, question: &Question<'_>) -> Denial {
+    let default = forbidden.default;
+    let who = match default.who {
+        egress::Who::Agents => "agents",
+        egress::Who::AllButAuditors => "anybody but auditors",
+    };
+    let connection = question.connection.0;
+    let instead = match default.who {
+        egress::Who::Agents => format!(
+            "Whoever runs the gateway can open it for connection '{connection}' by allow_egress = [{}]",
+            default.opened_by
+        ),
+        egress::Who::AllButAuditors => {
+            format!("Whoever runs the gateway can open it for connection '{connection}' by {}", default.opened_by)
+        }
+    };
+    let text = format!(
+        "Access Denied: hansard does not allow this to {who} by default ('{}'): {}. {instead}.",
+        default.name, forbidden.found
+    );
+    Denial { rule: default.name.to_owned(), is_built_in: true, text, instead }
+}

@@ -1,0 +1,265 @@
+//! What nobody has to forbid: ways out of the connection, changes of who may do what, and other people's history.
+//!
+//! The table is the documentation and the tests' data. It is not written in CEL: it must hold with no rule at
+//! all.
+
+use record::{Deed, Footprint, Knowledge};
+use std::collections::BTreeSet;
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Default {
+    pub name: &'static str,
+    pub who: Who,
+    pub what: &'static str,
+    pub why: &'static str,
+    /// What `allow_egress` must hold to allow it.
+    pub opened_by: &'static str,
+}
+
+/// Whom a default binds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Principals of kind agent.
+    Agents,
+    /// Everyone but auditors, unless the connection has `shared_history`.
+    AllButAuditors,
+}
+
+/// The defaults, in the order they are looked at.
+pub const DEFAULTS: &[Default] = &[
+    Default {
+        name: "export",
+        who: Who::Agents,
+        what: "EXPORT DATA, EXPORT MODEL and extract jobs",
+        why: "Rows leave for a bucket or another system, where nothing masks, records or expires them.",
+        opened_by: "the address or its beginning, such as \"gs://exports/\"",
+    },
+    Default {
+        name: "foreign-project",
+        who: Who::Agents,
+        what: "writing, copying or putting a result into a project that is not one of the connection's",
+        why: "Whoever owns that project reads the rows there, by their own rules.",
+        opened_by: "the project, or \"project.dataset\"",
+    },
+    Default {
+        name: "external-location",
+        who: Who::Agents,
+        what: "LOAD DATA and load jobs from an address, external tables, table definitions of a query",
+        why: "What a bucket or a sheet says is not BigQuery's record; an address can carry data out in its name.",
+        opened_by: "the address or its beginning",
+    },
+    Default {
+        name: "remote-function",
+        who: Who::Agents,
+        what: "EXTERNAL_QUERY, functions and procedures with a connection, and functions of a dataset, which may be remote",
+        why: "Rows are sent to another system as arguments.",
+        opened_by: "the function or connection, or its dataset as \"project.dataset\"",
+    },
+    Default {
+        name: "remote-model",
+        who: Who::Agents,
+        what: "AI.* and those ML functions that run on remote models, and making a remote model",
+        why: "Rows are sent to a model's endpoint as prompts.",
+        opened_by: "the function or the model, such as \"AI.GENERATE\"",
+    },
+    Default {
+        name: "access",
+        who: Who::Agents,
+        what: "GRANT, REVOKE, IAM policies, dataset access, row access policies, reservations, transfers",
+        why: "They decide who reads what, and stay when the task is over.",
+        opened_by: "\"access\"",
+    },
+    Default {
+        name: "runs-later",
+        who: Who::Agents,
+        what: "making or changing functions, procedures and table functions that outlive the session",
+        why: "They run later, as somebody else.",
+        opened_by: "\"routines\"",
+    },
+    Default {
+        name: "dynamic",
+        who: Who::Agents,
+        what: "text that is made only as it runs or that hansard can't read, and procedures whose body is not known",
+        why: "It may be any of the above.",
+        opened_by: "\"dynamic\"",
+    },
+    Default {
+        name: "history",
+        who: Who::AllButAuditors,
+        what: "INFORMATION_SCHEMA.JOBS*, SESSIONS* and system variables of jobs; dynamic text, which may be one",
+        why: "All share one credential: they hold every principal's statements.",
+        opened_by: "`shared_history = true`",
+    },
+];
+
+/// Why a default forbids an exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forbidden {
+    pub default: &'static Default,
+    /// What about the exchange.
+    pub found: String,
+}
+
+/// Whom and what the defaults are asked about.
+pub struct Asked<'a> {
+    pub is_agent: bool,
+    /// An auditor, or anybody where history is shared.
+    pub reads_history: bool,
+    pub projects: &'a [String],
+    pub allow_egress: &'a [String],
+}
+
+/// Functions that run on models of other systems.
+const REMOTE_FUNCTIONS: &[&str] = &[
+    "ML.ANNOTATE_IMAGE", "ML.GENERATE_EMBEDDING", "ML.GENERATE_TEXT", "ML.GENERATE_TEXT_EMBEDDING", "ML.PROCESS_DOCUMENT",
+    "ML.TRANSCRIBE", "ML.TRANSLATE", "ML.UNDERSTAND_TEXT",
+];
+/// Views of the catalogue that hold what others did.
+const HISTORY_VIEWS: &[&str] = &["JOBS", "SESSIONS"];
+/// System variables that name jobs or sessions of others, or the text of one's own.
+const HISTORY_VARIABLES: &[&str] = &["@@last_job_id", "@@script.job_id", "@@session_id"];
+
+/// The first default that forbids it.
+pub fn forbidden(footprint: &Footprint, asked: &Asked<'_>) -> Option<Forbidden> {
+    DEFAULTS.iter().find_map(|default| {
+        let binds = match default.who {
+            Who::Agents => asked.is_agent,
+            Who::AllButAuditors => !asked.reads_history,
+        };
+        let found = binds.then(|| find(default.name, footprint, asked)).flatten()?;
+        Some(Forbidden { default, found })
+    })
+}
+
+fn find(name: &str, footprint: &Footprint, asked: &Asked<'_>) -> Option<String> {
+    let deeds = &footprint.statements;
+    let closed = |names: &BTreeSet<String>| names.iter().find(|name| !is_open(asked, name)).cloned();
+    match name {
+        "export" => deeds.iter().find_map(|deed| closed(&deed.destinations).map(|to| format!("it exports to {to}"))),
+        "foreign-project" => foreign(footprint, asked),
+        "external-location" => {
+            deeds.iter().find_map(|deed| closed(&deed.sources).map(|from| format!("it reads {from}")))
+        }
+        "remote-function" => deeds.iter().find_map(|deed| remote_function(deed, asked)),
+        "remote-model" => deeds.iter().find_map(|deed| remote_model(deed, asked)),
+        "access" => {
+            let what = deeds.iter().find(|deed| changes_access(deed)).map(|deed| deed.kind.clone());
+            let what = what.or_else(|| footprint.is_admin().then(String::new))?;
+            (!is_open(asked, "access")).then(|| match what.as_str() {
+                "" => "it changes who may do what".to_owned(),
+                kind => format!("{kind} changes who may do what"),
+            })
+        }
+        "runs-later" => {
+            let made = deeds.iter().find(|deed| is_routine(deed) && !deed.is_temporary)?;
+            (!is_open(asked, "routines")).then(|| format!("{} makes what runs later", made.kind))
+        }
+        "dynamic" => {
+            let is_unread = footprint.is_dynamic || footprint.unknown(Knowledge::Kind).is_some();
+            (is_unread && !is_open(asked, "dynamic")).then(|| dynamic(footprint))
+        }
+        _ => history(footprint),
+    }
+}
+
+fn dynamic(footprint: &Footprint) -> String {
+    footprint.unknown(Knowledge::Kind).unwrap_or("some of what it runs is made as it runs").to_owned()
+}
+
+/// Whether `allow_egress` holds the name, its beginning at a separator, or an address's beginning.
+fn is_open(asked: &Asked<'_>, name: &str) -> bool {
+    asked.allow_egress.iter().any(|open| {
+        let rest = name.strip_prefix(open.as_str());
+        let at_end = |rest: &str| {
+            rest.is_empty() || rest.starts_with(['.', '/']) || open.ends_with('/')
+        };
+        rest.is_some_and(at_end)
+    })
+}
+
+fn foreign(footprint: &Footprint, asked: &Asked<'_>) -> Option<String> {
+    let result = Some(&footprint.result_table).filter(|table| !table.is_empty());
+    let models = footprint.statements.iter().filter(|deed| makes_a_model(deed)).flat_map(|deed| &deed.models);
+    let mut written = footprint.statements.iter().flat_map(|deed| &deed.written).chain(models).chain(result);
+    let is_foreign = |table: &&String| {
+        let project = table.split('.').next().unwrap_or_default();
+        let is_own = asked.projects.iter().any(|own| own == project) || project == "_SESSION";
+        !is_own && !is_open(asked, table)
+    };
+    if let Some(table) = written.find(is_foreign) {
+        return Some(format!("it writes {table}, outside the connection's projects"));
+    }
+    let is_unseen = |deed: &&Deed| {
+        let reads = ["", "SELECT", "DECLARE", "SET"].contains(&deed.kind.as_str()) || deed.kind.ends_with("_SCHEMA");
+        !reads && deed.written.is_empty() && deed.unknown.contains_key(&Knowledge::Tables)
+    };
+    let unseen = footprint.statements.iter().find(is_unseen)?;
+    let why = &unseen.unknown[&Knowledge::Tables];
+    Some(format!("which table {} writes is not known ({why})", unseen.kind))
+}
+
+fn makes_a_model(deed: &Deed) -> bool {
+    deed.kind.ends_with("_MODEL") && !deed.kind.starts_with("DROP_")
+}
+
+fn remote_function(deed: &Deed, asked: &Asked<'_>) -> Option<String> {
+    let is_own_function = |name: &&String| is_of_a_dataset(name) && !is_open(asked, name);
+    let connection = deed.connections.iter().find(|name| !is_open(asked, name));
+    if let Some(connection) = connection {
+        return Some(format!("it goes out by the connection {connection}"));
+    }
+    if deed.is_remote && is_routine(deed) && !is_open(asked, "routines") {
+        return Some(format!("{} makes something remote", deed.kind));
+    }
+    let called = deed.functions.iter().find(is_own_function)?;
+    Some(format!("{called} may be a remote function"))
+}
+
+/// `project.dataset.name` rather than a built-in function's name.
+fn is_of_a_dataset(name: &str) -> bool {
+    name.matches('.').count() >= 2 && !name.starts_with("SAFE.")
+}
+
+fn remote_model(deed: &Deed, asked: &Asked<'_>) -> Option<String> {
+    let is_remote = |name: &&String| {
+        let name = name.strip_prefix("SAFE.").unwrap_or(name);
+        (name.starts_with("AI.") || REMOTE_FUNCTIONS.contains(&name)) && !is_open(asked, name)
+    };
+    if let Some(function) = deed.functions.iter().find(is_remote) {
+        return Some(format!("{function} runs on a remote model"));
+    }
+    let is_made = deed.is_remote && deed.kind.ends_with("_MODEL");
+    let model = deed.models.iter().find(|model| is_made && !is_open(asked, model))?;
+    Some(format!("it makes the remote model {model}"))
+}
+
+fn changes_access(deed: &Deed) -> bool {
+    deed.changes_access
+        || matches!(deed.kind.as_str(), "GRANT" | "REVOKE")
+        || deed.kind.ends_with("_ROW_ACCESS_POLICY")
+        || ["_RESERVATION", "_CAPACITY", "_ASSIGNMENT", "_PRIVILEGE_RESTRICTION", "_DATA_POLICY"]
+            .iter()
+            .any(|end| deed.kind.ends_with(end))
+}
+
+fn is_routine(deed: &Deed) -> bool {
+    let (verb, object) = deed.kind.split_once('_').unwrap_or_default();
+    matches!(verb, "CREATE" | "ALTER") && matches!(object, "FUNCTION" | "PROCEDURE" | "TABLE_FUNCTION")
+}
+
+fn history(footprint: &Footprint) -> Option<String> {
+    let read = footprint.statements.iter().flat_map(|deed| &deed.read);
+    let is_history = |table: &&String| {
+        let view = table.rsplit_once(".INFORMATION_SCHEMA.").map(|(_, view)| view.to_owned());
+        view.is_some_and(|view| HISTORY_VIEWS.iter().any(|history| view.starts_with(history)))
+    };
+    if let Some(table) = read.clone().find(is_history) {
+        return Some(format!("{table} holds what others did"));
+    }
+    let mut variables = footprint.statements.iter().flat_map(|deed| &deed.system_variables);
+    if let Some(variable) = variables.find(|variable| HISTORY_VARIABLES.contains(&variable.as_str())) {
+        return Some(format!("{variable} names jobs"));
+    }
+    footprint.is_dynamic.then(|| dynamic(footprint))
+}

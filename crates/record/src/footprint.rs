@@ -1,0 +1,136 @@
+//! What an exchange does, as far as it is known before it runs: the facts that rules ask about.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What an exchange does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// BigQuery's `statementType` of the whole; empty where there is none or it can't be told.
+    pub kind: String,
+    /// Each statement of a script, or the one that a method without SQL equals. Empty for a method that equals none.
+    pub statements: Vec<Deed>,
+    pub access: Access,
+    pub is_script: bool,
+    /// Some of what it runs is made only as it runs.
+    pub is_dynamic: bool,
+    pub is_dry_run: bool,
+    /// Where its result is put, if somewhere else than in an anonymous table: `project.dataset.table`.
+    pub result_table: String,
+    /// Parameters by name, or by place from 1; as text.
+    pub parameters: BTreeMap<String, String>,
+    /// SHA-256 of the statement's normal form; empty where there is none.
+    pub fingerprint: String,
+    /// Why it is not known for certain; empty if it is.
+    pub unsure: Vec<String>,
+}
+
+/// What a method does to what it names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// It only reads. Of a statement: it is known to.
+    #[default]
+    Read,
+    Write,
+    /// Who may do what: IAM, row access policies, reservations.
+    Admin,
+}
+
+/// One statement, or what equals one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deed {
+    /// As BigQuery names it; empty if it is none, or can't be told.
+    pub kind: String,
+    /// `project.dataset.table`
+    pub read: BTreeSet<String>,
+    pub written: BTreeSet<String>,
+    /// `project.dataset.table.column`, where columns are known; none where they are not.
+    pub columns: Option<BTreeSet<String>>,
+    /// False where a condition is absent or keeps nothing out.
+    pub has_where: bool,
+    /// Branches of a MERGE: the kind, and whether it has a condition.
+    pub branches: Vec<(String, bool)>,
+    /// Upper case if built in, else `project.dataset.name`.
+    pub functions: BTreeSet<String>,
+    pub models: BTreeSet<String>,
+    /// Connections to other systems.
+    pub connections: BTreeSet<String>,
+    /// Addresses outside BigQuery that data is written to.
+    pub destinations: BTreeSet<String>,
+    /// Addresses outside BigQuery that data is read from.
+    pub sources: BTreeSet<String>,
+    /// `@@` variables, in lower case.
+    pub system_variables: BTreeSet<String>,
+    /// It replaces what is there.
+    pub overwrites: bool,
+    /// It makes something that lives only as long as its session.
+    pub is_temporary: bool,
+    /// It makes or calls what runs elsewhere.
+    pub is_remote: bool,
+    /// It changes who may do what.
+    pub changes_access: bool,
+    /// What is not known, and why.
+    pub unknown: BTreeMap<Knowledge, String>,
+}
+
+/// Something that may be unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Knowledge {
+    /// What a statement is and does at all.
+    Kind,
+    /// Which tables it touches.
+    Tables,
+}
+
+impl Footprint {
+    /// Whether all of it is known.
+    pub fn is_certain(&self) -> bool {
+        self.unsure.is_empty() && self.statements.iter().all(|deed| deed.unknown.is_empty())
+    }
+
+    /// Whether it only reads, and that is known: statements that read and those that scripts consist of, without a
+    /// result table of their own.
+    pub fn is_read(&self) -> bool {
+        const READING: &[&str] = &["SELECT", "DECLARE", "SET"];
+        let reads = |deed: &Deed| {
+            (deed.kind.is_empty() || READING.contains(&deed.kind.as_str()))
+                && deed.written.is_empty()
+                && deed.destinations.is_empty()
+                && !deed.unknown.contains_key(&Knowledge::Kind)
+        };
+        let is_sure = self.unsure.is_empty() && !self.is_dynamic;
+        self.access == Access::Read && self.result_table.is_empty() && is_sure && self.statements.iter().all(reads)
+    }
+
+    /// Whether it changes who may do what.
+    pub fn is_admin(&self) -> bool {
+        self.access == Access::Admin || self.statements.iter().any(|deed| deed.changes_access)
+    }
+
+    /// The kinds of all its statements, sorted.
+    pub fn kinds(&self) -> Vec<String> {
+        let kinds = self.statements.iter().map(|deed| &deed.kind).filter(|kind| !kind.is_empty());
+        kinds.collect::<BTreeSet<_>>().into_iter().cloned().collect()
+    }
+
+    /// All tables, sorted.
+    pub fn tables(&self) -> Vec<String> {
+        let tables = self.statements.iter().flat_map(|deed| deed.read.iter().chain(&deed.written));
+        tables.chain(Some(&self.result_table).filter(|table| !table.is_empty()))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .cloned()
+            .collect()
+    }
+
+    /// Why something is unknown of any of its statements.
+    pub fn unknown(&self, what: Knowledge) -> Option<&str> {
+        self.statements.iter().find_map(|deed| deed.unknown.get(&what)).map(String::as_str)
+    }
+}
+
+impl Deed {
+    /// One of that kind.
+    pub fn of(kind: &str) -> Self {
+        Self { kind: kind.to_owned(), ..Self::default() }
+    }
+}
