@@ -8,6 +8,7 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ("configuration", "docs/configuration.md"),
     ("record-schema", "docs/record.schema.json"),
     ("metrics", "docs/metrics.md"),
+    ("policy", "docs/policy.md"),
 ];
 
 /// Writes them, or checks that what is there is what the code makes.

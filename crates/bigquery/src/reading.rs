@@ -138,6 +138,7 @@ fn add(footprint: &mut Footprint, description: &Description) {
         footprint.is_dynamic = description.is_dynamic;
     }
     footprint.unsure.extend(description.unsure.iter().cloned());
+    footprint.guessed = description.guessed.iter().map(deed).collect();
     footprint.statements = definitions;
     for statement in &description.statements {
         let mut deed = deed(statement);
@@ -161,6 +162,7 @@ fn deed(statement: &googlesql::Statement) -> Deed {
         let what = match what {
             googlesql::Knowledge::Kind => Knowledge::Kind,
             googlesql::Knowledge::Tables => Knowledge::Tables,
+            googlesql::Knowledge::Wildcards => Knowledge::Wildcards,
         };
         (what, why.clone())
     });

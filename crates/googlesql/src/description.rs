@@ -15,6 +15,8 @@ pub struct Description {
     pub is_dynamic: bool,
     /// Why it is not known for certain; empty if it is.
     pub unsure: Vec<String>,
+    /// Where the parser refuses the text: what it seems to hold by its words.
+    pub guessed: Vec<Statement>,
 }
 
 /// One statement.
@@ -68,6 +70,8 @@ pub enum Knowledge {
     Kind,
     /// Which tables it touches.
     Tables,
+    /// Which tables its wildcards stand for; they are named as they are written.
+    Wildcards,
 }
 
 impl Statement {

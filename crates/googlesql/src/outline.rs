@@ -64,7 +64,9 @@ impl Outline {
 
     /// Nothing is known of what the parser refuses, but for what the whole seems to be.
     pub(crate) fn guess(&self, why: &str) -> Description {
-        Description { kind: self.kind(), is_script: self.is_script(), ..Description::unknown(why) }
+        let (kind, is_script) = (self.kind(), self.is_script());
+        let guessed = if self.is_readable { self.statements(why) } else { Vec::new() };
+        Description { kind, is_script, guessed, ..Description::unknown(why) }
     }
 
     /// All that is known where there is no parser.
@@ -72,14 +74,7 @@ impl Outline {
         if !self.is_readable {
             return Description::unknown("one of its strings or comments has no end");
         }
-        let statement = |kind: &String| Statement {
-            kind: kind.clone(),
-            functions: self.functions.clone(),
-            read: self.catalogue.clone(),
-            unknown: vec![(Knowledge::Tables, why.to_owned())],
-            ..Statement::default()
-        };
-        let mut statements: Vec<Statement> = self.kinds.iter().map(statement).collect();
+        let mut statements = self.statements(why);
         if self.is_dynamic || statements.is_empty() {
             statements.push(Statement::unknown_kind(why.to_owned(), 0..0));
         }
@@ -89,7 +84,20 @@ impl Outline {
             is_script: self.is_script(),
             is_dynamic: self.is_dynamic,
             unsure: vec![why.to_owned()],
+            guessed: Vec::new(),
         }
+    }
+
+    /// One for each kind; which does what is not told apart.
+    fn statements(&self, why: &str) -> Vec<Statement> {
+        let statement = |kind: &String| Statement {
+            kind: kind.clone(),
+            functions: self.functions.clone(),
+            read: self.catalogue.clone(),
+            unknown: vec![(Knowledge::Tables, why.to_owned())],
+            ..Statement::default()
+        };
+        self.kinds.iter().map(statement).collect()
     }
 }
 

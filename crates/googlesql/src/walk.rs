@@ -76,7 +76,7 @@ fn describe_within(sql: &str, defaults: &Defaults, parser: &mut dyn Parser, dept
         unsure.extend(inner.unsure);
         statements.extend(inner.statements.into_iter().map(|one| Statement { span: span.clone(), ..one }));
     }
-    Description { kind, statements, is_script, is_dynamic, unsure }
+    Description { kind, statements, is_script, is_dynamic, unsure, guessed: Vec::new() }
 }
 
 struct Walk<'a> {
@@ -518,7 +518,7 @@ impl<'a> Walk<'a> {
         for name in &names {
             if is_wildcard(name) {
                 let why = format!("which tables {name} stands for is not known");
-                self.not_known(of, Knowledge::Tables, &why);
+                self.not_known(of, Knowledge::Wildcards, &why);
             }
         }
         names

@@ -1,4 +1,5 @@
-//! Documents that are made from the code: `docs/configuration.md`, `docs/record.schema.json`, `docs/metrics.md`.
+//! Documents that are made from the code: `docs/configuration.md`, `docs/record.schema.json`, `docs/metrics.md`,
+//! `docs/policy.md`.
 
 use clap::Args;
 use schemars::{Schema, schema_for};
@@ -10,7 +11,7 @@ use crate::config::Config;
 #[derive(Args)]
 pub(crate) struct DocsArgs {
     /// Which one.
-    #[arg(value_parser = ["configuration", "record-schema", "metrics"])]
+    #[arg(value_parser = ["configuration", "record-schema", "metrics", "policy"])]
     document: String,
 }
 
@@ -18,6 +19,7 @@ pub(crate) fn run(args: &DocsArgs) -> Result<(), Failure> {
     match args.document.as_str() {
         "configuration" => print!("{}", configuration()),
         "record-schema" => println!("{}", record_schema()),
+        "policy" => print!("{}", policy_text()),
         _ => print!("{}", metrics()),
     }
     Ok(())
@@ -26,6 +28,54 @@ pub(crate) fn run(args: &DocsArgs) -> Result<(), Failure> {
 fn record_schema() -> String {
     let schema = schema_for!(record::Record);
     serde_json::to_string_pretty(&schema).expect("a schema is JSON")
+}
+
+const POLICY_INTRO: &str = include_str!("policies/intro.md");
+
+/// What rules may ask about, what methods equal, and what holds without any rule.
+fn policy_text() -> String {
+    let mut text = format!("{POLICY_INTRO}\n## Vocabulary\n\n");
+    let mut last = "";
+    for field in policy::VOCABULARY {
+        if field.variable != last {
+            last = field.variable;
+            text.push_str(&format!("\n### `{last}`\n\n| field | type | meaning |\n|---|---|---|\n"));
+        }
+        let doc = if field.doc.is_empty() { "As of `principal`." } else { field.doc };
+        text.push_str(&format!("| `{}` | {} | {doc} |\n", field.name, field.kind));
+    }
+    text.push_str(
+        "\nFunctions: CEL's own (`size`, `contains`, `startsWith`, `endsWith`, `matches`, `int`, `string` ...; macros \
+         `exists`, `all`, `filter`, `map`, `has`), and `kib(n)`, `mib(n)`, `gib(n)`, `tib(n)` for bytes.\n\n\
+         ## Methods and the statements that they equal\n\nOne rule closes SQL and API. `jobs.query` and query jobs carry \
+         their own statements; methods that are not listed equal none (`statement.kind` is empty).\n\n\
+         | method | equals | its table is |\n|---|---|---|\n",
+    );
+    for door in bigquery::DOORS {
+        let table = match door.table {
+            bigquery::Named::Read => "read",
+            bigquery::Named::Written => "written",
+            bigquery::Named::None => "in its body, or none",
+        };
+        let admin = if door.is_admin { " (`request.is_admin`)" } else { "" };
+        text.push_str(&format!("| `{}` | {}{admin} | {table} |\n", door.method, door.kinds.join(", ")));
+    }
+    text.push_str(
+        "\n## Defaults\n\nThese hold with no rule at all. A refusal names the line.\n\n\
+         | name | whom it binds | what is refused | why | opened by |\n|---|---|---|---|---|\n",
+    );
+    for default in policy::DEFAULTS {
+        let who = match default.who {
+            policy::Who::Agents => "principals of kind agent",
+            policy::Who::AllButAuditors => "everybody but auditors",
+        };
+        let opened = match default.who {
+            policy::Who::Agents => format!("`allow_egress` with {}", default.opened_by),
+            policy::Who::AllButAuditors => default.opened_by.to_owned(),
+        };
+        text.push_str(&format!("| {} | {who} | {} | {} | {opened} |\n", default.name, default.what, default.why));
+    }
+    text
 }
 
 fn metrics() -> String {

@@ -120,7 +120,7 @@ impl Policy {
         let outer = outer_context(question);
         let contexts: Vec<Context> = views.iter().map(|view| inner_context(&outer, view)).collect();
         for rule in &self.rules {
-            let Some(hit) = hit(rule, &views, &contexts) else { continue };
+            let Some(hit) = hit(rule, &views, &contexts, (&outer, question.footprint)) else { continue };
             apply(rule, &hit, question, &mut ruling);
         }
         ruling
@@ -182,12 +182,23 @@ fn request(question: &Question<'_>) -> AskedRequest {
 }
 
 /// Where a rule applies first: to the whole, or to one statement. What is certain goes before what is not.
-fn hit<'a>(rule: &Rule, views: &'a [View<'a>], contexts: &[Context]) -> Option<Hit<'a>> {
+fn hit<'a>(
+    rule: &Rule,
+    views: &'a [View<'a>],
+    contexts: &[Context],
+    (outer, footprint): (&Context, &Footprint),
+) -> Option<Hit<'a>> {
     let several = rule.when.reads("statement") && needs_statements(&rule.action);
     let looked_at = if several { views.len() } else { 1 };
     let mut unsure = None;
     for (view, context) in views.iter().zip(contexts).take(looked_at) {
-        let found = match rule.when.answer(context) {
+        let mut answer = rule.when.answer(context);
+        if let (Answer::Unknown(_), Some(names)) = (&answer, rule.when.named_tables())
+            && let Some(known) = view.asked_for(footprint, names)
+        {
+            answer = rule.when.answer(&inner_context(outer, &known));
+        }
+        let found = match answer {
             Answer::No => continue,
             Answer::Yes => Hit { view, missing: None, broken: None },
             Answer::Unknown(field) => Hit { view, missing: Some(field), broken: None },
@@ -295,8 +306,8 @@ fn masked(columns: &[crate::rule::ColumnPattern], question: &Question<'_>) -> Op
     let footprint = question.footprint;
     // What is written is not seen; what is read may be, wherever it goes.
     for deed in &footprint.statements {
-        let unknown = deed.unknown.values().next();
-        if let Some(why) = unknown {
+        let unknown = deed.unknown.iter().find(|(what, _)| **what != Knowledge::Wildcards);
+        if let Some((_, why)) = unknown {
             return Some(format!("which columns it touches is not known ({why})"));
         }
         let fits = |table: &&String| columns.iter().find(|column| column.fits_table(table));
@@ -308,6 +319,9 @@ fn masked(columns: &[crate::rule::ColumnPattern], question: &Question<'_>) -> Op
                 }
             }
             None => {
+                if let Some(result) = deed.read.iter().find(|table| is_anonymous(table)) {
+                    return Some(format!("which columns the result {result} holds is not known"));
+                }
                 if let Some(column) = deed.read.iter().find_map(|table| fits(&table)) {
                     return Some(format!("it reads a table with the column {column}"));
                 }
@@ -315,6 +329,11 @@ fn masked(columns: &[crate::rule::ColumnPattern], question: &Question<'_>) -> Op
         }
     }
     None
+}
+
+/// An earlier result, or what a session keeps: the columns came from somewhere.
+fn is_anonymous(table: &str) -> bool {
+    table.split('.').any(|part| part.starts_with('_'))
 }
 
 fn mask_denial(rule: &Rule, what: &str) -> Denial {

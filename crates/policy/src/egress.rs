@@ -66,7 +66,8 @@ pub const DEFAULTS: &[Default] = &[
     Default {
         name: "access",
         who: Who::Agents,
-        what: "GRANT, REVOKE, IAM policies, dataset access, row access policies, reservations, transfers",
+        what: "GRANT, REVOKE, IAM policies, dataset access, row access policies, reservations; transfers and other APIs \
+               beside BigQuery are closed unless the connection's `apis` name them",
         why: "They decide who reads what, and stay when the task is over.",
         opened_by: "\"access\"",
     },
@@ -133,7 +134,7 @@ pub fn forbidden(footprint: &Footprint, asked: &Asked<'_>) -> Option<Forbidden> 
 }
 
 fn find(name: &str, footprint: &Footprint, asked: &Asked<'_>) -> Option<String> {
-    let deeds = &footprint.statements;
+    let deeds: Vec<&Deed> = footprint.statements.iter().chain(&footprint.guessed).collect();
     let closed = |names: &BTreeSet<String>| names.iter().find(|name| !is_open(asked, name)).cloned();
     match name {
         "export" => deeds.iter().find_map(|deed| closed(&deed.destinations).map(|to| format!("it exports to {to}"))),
@@ -144,19 +145,16 @@ fn find(name: &str, footprint: &Footprint, asked: &Asked<'_>) -> Option<String> 
         "remote-function" => deeds.iter().find_map(|deed| remote_function(deed, asked)),
         "remote-model" => deeds.iter().find_map(|deed| remote_model(deed, asked)),
         "access" => {
-            let what = deeds.iter().find(|deed| changes_access(deed)).map(|deed| deed.kind.clone());
-            let what = what.or_else(|| footprint.is_admin().then(String::new))?;
-            (!is_open(asked, "access")).then(|| match what.as_str() {
-                "" => "it changes who may do what".to_owned(),
-                kind => format!("{kind} changes who may do what"),
-            })
+            let changes = deeds.iter().find(|deed| changes_access(deed))?;
+            (!is_open(asked, "access")).then(|| format!("{} changes who may do what", changes.kind))
         }
         "runs-later" => {
             let made = deeds.iter().find(|deed| is_routine(deed) && !deed.is_temporary)?;
             (!is_open(asked, "routines")).then(|| format!("{} makes what runs later", made.kind))
         }
         "dynamic" => {
-            let is_unread = footprint.is_dynamic || footprint.unknown(Knowledge::Kind).is_some();
+            let is_unread = footprint.unknown(Knowledge::Kind).is_some() && footprint.guessed.is_empty();
+            let is_unread = footprint.is_dynamic || is_unread;
             (is_unread && !is_open(asked, "dynamic")).then(|| dynamic(footprint))
         }
         _ => history(footprint),
@@ -180,8 +178,9 @@ fn is_open(asked: &Asked<'_>, name: &str) -> bool {
 
 fn foreign(footprint: &Footprint, asked: &Asked<'_>) -> Option<String> {
     let result = Some(&footprint.result_table).filter(|table| !table.is_empty());
-    let models = footprint.statements.iter().filter(|deed| makes_a_model(deed)).flat_map(|deed| &deed.models);
-    let mut written = footprint.statements.iter().flat_map(|deed| &deed.written).chain(models).chain(result);
+    let deeds = || footprint.statements.iter().chain(&footprint.guessed);
+    let models = deeds().filter(|deed| makes_a_model(deed)).flat_map(|deed| &deed.models);
+    let mut written = deeds().flat_map(|deed| &deed.written).chain(models).chain(result);
     let is_foreign = |table: &&String| {
         let project = table.split('.').next().unwrap_or_default();
         let is_own = asked.projects.iter().any(|own| own == project) || project == "_SESSION";
@@ -194,7 +193,7 @@ fn foreign(footprint: &Footprint, asked: &Asked<'_>) -> Option<String> {
         let reads = ["", "SELECT", "DECLARE", "SET"].contains(&deed.kind.as_str()) || deed.kind.ends_with("_SCHEMA");
         !reads && deed.written.is_empty() && deed.unknown.contains_key(&Knowledge::Tables)
     };
-    let unseen = footprint.statements.iter().find(is_unseen)?;
+    let unseen = deeds().find(is_unseen)?;
     let why = &unseen.unknown[&Knowledge::Tables];
     Some(format!("which table {} writes is not known ({why})", unseen.kind))
 }
@@ -249,7 +248,8 @@ fn is_routine(deed: &Deed) -> bool {
 }
 
 fn history(footprint: &Footprint) -> Option<String> {
-    let read = footprint.statements.iter().flat_map(|deed| &deed.read);
+    let deeds = || footprint.statements.iter().chain(&footprint.guessed);
+    let read = deeds().flat_map(|deed| &deed.read);
     let is_history = |table: &&String| {
         let view = table.rsplit_once(".INFORMATION_SCHEMA.").map(|(_, view)| view.to_owned());
         view.is_some_and(|view| HISTORY_VIEWS.iter().any(|history| view.starts_with(history)))
@@ -257,7 +257,7 @@ fn history(footprint: &Footprint) -> Option<String> {
     if let Some(table) = read.clone().find(is_history) {
         return Some(format!("{table} holds what others did"));
     }
-    let mut variables = footprint.statements.iter().flat_map(|deed| &deed.system_variables);
+    let mut variables = deeds().flat_map(|deed| &deed.system_variables);
     if let Some(variable) = variables.find(|variable| HISTORY_VARIABLES.contains(&variable.as_str())) {
         return Some(format!("{variable} names jobs"));
     }

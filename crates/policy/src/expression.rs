@@ -1,6 +1,6 @@
 //! One CEL expression that answers yes or no.
 
-use cel::common::ast::{EntryExpr, Expr};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, operators};
 use cel::{Context, Env, ExecutionError, IdedExpr, Program, Value};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,6 +19,8 @@ pub struct Expression {
     program: Program,
     text: String,
     reads: BTreeSet<(&'static str, &'static str)>,
+    /// The tables that it asks about by name; none if it asks about them in any other way.
+    tables: Option<BTreeSet<String>>,
 }
 
 /// What an expression came to.
@@ -48,7 +50,8 @@ impl Expression {
         }
         let program =
             Program::compile(text).map_err(|error| ExpressionError(one_line(&error.to_string())))?;
-        let mut reader = Reader { place, own: Vec::new(), reads: BTreeSet::new() };
+        let mut reader =
+            Reader { place, own: Vec::new(), reads: BTreeSet::new(), tables: Some(BTreeSet::new()) };
         reader.expression(program.expression())?;
         let known = program.references();
         let functions: BTreeSet<String> =
@@ -58,8 +61,8 @@ impl Expression {
                 return Err(ExpressionError(format!("unknown function '{function}'")));
             }
         }
-        let reads = reader.reads;
-        Ok(Self { program, text: text.to_owned(), reads })
+        let Reader { reads, tables, .. } = reader;
+        Ok(Self { program, text: text.to_owned(), reads, tables })
     }
 
     /// The text it was compiled from.
@@ -75,6 +78,11 @@ impl Expression {
     /// Whether it asks about that field.
     pub fn reads_field(&self, variable: &str, field: &str) -> bool {
         self.reads.iter().any(|read| *read == (variable, field))
+    }
+
+    /// The tables that it asks about, each by its name; none if it asks about tables in any other way.
+    pub(crate) fn named_tables(&self) -> Option<&BTreeSet<String>> {
+        self.tables.as_ref()
     }
 
     /// The answer, or why there is none. Take an error as a no.
@@ -134,12 +142,17 @@ fn is_function(name: &str) -> bool {
     is_operator || FUNCTIONS.contains(&name) || UNITS.iter().any(|(unit, _)| *unit == name)
 }
 
+fn is_list_of_tables(variable: &str, field: &str) -> bool {
+    variable == "statement" && matches!(field, "tables" | "tables_read" | "tables_written")
+}
+
 /// Checks the names in an expression, and says which fields it reads.
 struct Reader {
     place: Place,
     /// Variables of its own, by which macros go through a list.
     own: Vec<String>,
     reads: BTreeSet<(&'static str, &'static str)>,
+    tables: Option<BTreeSet<String>>,
 }
 
 impl Reader {
@@ -154,6 +167,7 @@ impl Reader {
                 self.variable(name)?;
                 Err(ExpressionError(format!("'{name}' is asked as a whole; ask one of its fields")))
             }
+            Expr::Call(call) if self.is_membership(call) => Ok(()),
             Expr::Call(call) => {
                 let target = call.target.iter().map(|target| &**target);
                 target.chain(&call.args).try_for_each(|part| self.expression(part))
@@ -176,6 +190,27 @@ impl Reader {
             }
             Expr::Literal(_) | Expr::Unspecified => Ok(()),
         }
+    }
+
+    /// `'p.d.t' in statement.tables`: the table is remembered.
+    fn is_membership(&mut self, call: &CallExpr) -> bool {
+        let [IdedExpr { expr: Expr::Literal(LiteralValue::String(table)), .. }, IdedExpr { expr: Expr::Select(list), .. }] =
+            &call.args[..]
+        else {
+            return false;
+        };
+        let Expr::Ident(variable) = &list.operand.expr else { return false };
+        let known = VOCABULARY.iter().find(|known| known.variable == variable && known.name == list.field);
+        let Some(known) = known.filter(|known| is_list_of_tables(known.variable, known.name)) else { return false };
+        let fits = call.func_name == operators::IN && self.place.variables().contains(&known.variable);
+        if fits && !self.own.contains(variable) {
+            self.reads.insert((known.variable, known.name));
+            if let Some(tables) = &mut self.tables {
+                tables.insert(table.inner().to_owned());
+            }
+            return true;
+        }
+        false
     }
 
     fn entry(&mut self, entry: &EntryExpr) -> Result<(), ExpressionError> {
@@ -201,6 +236,9 @@ impl Reader {
         let mut fields = VOCABULARY.iter().filter(|known| known.variable == variable);
         match fields.clone().find(|known| known.name == field) {
             Some(known) => {
+                if is_list_of_tables(known.variable, known.name) {
+                    self.tables = None;
+                }
                 self.reads.insert((known.variable, known.name));
                 Ok(())
             }

@@ -102,6 +102,18 @@ const fn f(variable: &'static str, name: &'static str, kind: &'static str, doc: 
     Field { variable, name, kind, doc }
 }
 
+/// Whether all tables are known by their own names.
+fn knows_tables(deeds: &[Deed]) -> bool {
+    let unknown = |what: &Knowledge| deeds.iter().any(|deed| deed.unknown.contains_key(what));
+    !unknown(&Knowledge::Tables) && !unknown(&Knowledge::Wildcards)
+}
+
+/// Whether a table is one that a wildcard stands for. The sign stands for one letter at least.
+pub(crate) fn is_covered(wildcard: &str, table: &str) -> bool {
+    let rest = wildcard.strip_suffix('*').and_then(|begin| table.strip_prefix(begin));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('.'))
+}
+
 /// Whether what it writes ends with its session.
 fn is_temporary(deed: &Deed) -> bool {
     let in_session = !deed.written.is_empty() && deed.written.iter().all(|table| table.starts_with("_SESSION."));
@@ -256,6 +268,9 @@ pub struct History {
 /// `statement`: the exchange as a whole, or one statement in it. What is none is unknown.
 #[derive(Clone, Debug, Serialize, PartialEq)]
 pub(crate) struct View<'a> {
+    /// The statement that it shows; none for the whole.
+    #[serde(skip)]
+    deed: Option<&'a Deed>,
     sql: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kind: Option<&'a str>,
@@ -306,7 +321,7 @@ impl<'a> View<'a> {
                 });
                 views.push(Self { kind: Some(kind), kinds, has_where: *has_where, ..view.clone() });
             }
-            if view != views[0] {
+            if (Self { deed: None, ..view.clone() }) != views[0] {
                 views.push(view);
             }
         }
@@ -316,7 +331,7 @@ impl<'a> View<'a> {
     fn whole(footprint: &'a Footprint, sql: &'a str, labels: &'a BTreeMap<String, String>) -> Self {
         let deeds = &footprint.statements;
         let knows_kind = footprint.unknown(Knowledge::Kind).is_none();
-        let knows_tables = knows_kind && footprint.unknown(Knowledge::Tables).is_none();
+        let knows_tables = knows_kind && knows_tables(deeds);
         let all = |pick: fn(&Deed) -> &BTreeSet<String>| {
             knows_kind.then(|| deeds.iter().flat_map(|deed| pick(deed).iter().map(String::as_str)).collect())
         };
@@ -339,6 +354,7 @@ impl<'a> View<'a> {
             deeds.iter().map(|deed| deed.kind.as_str()).filter(|kind| !kind.is_empty()).collect();
         let is_alone = deeds.len() == 1;
         Self {
+            deed: None,
             sql,
             kind: (knows_kind || footprint.is_script).then_some(footprint.kind.as_str()),
             kinds: knows_kind.then(|| kinds.into_iter().collect()),
@@ -365,12 +381,13 @@ impl<'a> View<'a> {
 
     fn deed(whole: &Self, deed: &'a Deed) -> Self {
         let knows_kind = !deed.unknown.contains_key(&Knowledge::Kind);
-        let knows_tables = knows_kind && !deed.unknown.contains_key(&Knowledge::Tables);
+        let knows_tables = knows_kind && knows_tables(std::slice::from_ref(deed));
         let set = |of: &'a BTreeSet<String>| knows_kind.then(|| of.iter().map(String::as_str).collect());
         let tables = |of: &'a BTreeSet<String>| knows_tables.then(|| of.iter().map(String::as_str).collect());
         let both = || deed.read.iter().chain(&deed.written).map(String::as_str).collect();
         let columns = deed.columns.as_ref().map(|columns| columns.iter().map(String::as_str).collect());
         Self {
+            deed: Some(deed),
             kind: knows_kind.then_some(deed.kind.as_str()),
             kinds: whole.kinds.clone(),
             tables: knows_tables.then(both),
@@ -387,6 +404,27 @@ impl<'a> View<'a> {
             sources: set(&deed.sources),
             ..whole.clone()
         }
+    }
+
+    /// For a question that asks for tables by these names alone: which of them the wildcards cover is known then.
+    pub(crate) fn asked_for(&self, footprint: &'a Footprint, names: &'a BTreeSet<String>) -> Option<Self> {
+        let deeds: &[Deed] = self.deed.map_or(&footprint.statements[..], std::slice::from_ref);
+        let is_known = |what: &Knowledge| !deeds.iter().any(|deed| deed.unknown.contains_key(what));
+        if self.tables.is_some() || !is_known(&Knowledge::Kind) || !is_known(&Knowledge::Tables) {
+            return None;
+        }
+        let covering = |all: &'a BTreeSet<String>| {
+            let covered = names.iter().filter(|name| all.iter().any(|one| is_covered(one, name)));
+            all.iter().chain(covered).map(String::as_str).collect::<BTreeSet<_>>()
+        };
+        let read: BTreeSet<&str> = deeds.iter().flat_map(|deed| covering(&deed.read)).collect();
+        let written: BTreeSet<&str> = deeds.iter().flat_map(|deed| covering(&deed.written)).collect();
+        Some(Self {
+            tables: Some(read.union(&written).copied().collect()),
+            tables_read: Some(read),
+            tables_written: Some(written),
+            ..self.clone()
+        })
     }
 
     /// What it does, in the words of a refusal: `DROP_TABLE on p.d.t`.

@@ -22,6 +22,8 @@ pub struct Footprint {
     pub fingerprint: String,
     /// Why it is not known for certain; empty if it is.
     pub unsure: Vec<String>,
+    /// Where the text can't be read: what it seems to hold by its words. Rules do not ask about it; the defaults do.
+    pub guessed: Vec<Deed>,
 }
 
 /// What a method does to what it names.
@@ -79,6 +81,8 @@ pub enum Knowledge {
     Kind,
     /// Which tables it touches.
     Tables,
+    /// Which tables its wildcards stand for; they are named as they are written.
+    Wildcards,
 }
 
 impl Footprint {

@@ -7,6 +7,9 @@ use testkit::{Emulator, Gateway, Seen, Tap, World, judge, run, tools};
 
 use crate::{HANSARD, block_on};
 
+/// What the scenarios do that agents may not do by default.
+pub(crate) const EGRESS: &str = "allow_egress = [\"routines\"]\n";
+
 /// How a client is started.
 struct Client {
     name: &'static str,
@@ -217,7 +220,7 @@ fn check(client: Client) {
         );
 
         let upstream = Tap::start(&emulator.url).await;
-        let world = World::new(HANSARD, &upstream.url, "").await;
+        let world = World::new(HANSARD, &upstream.url, EGRESS).await;
         let discovery = format!("discovery = \"{}\"\n", discovery_document().display());
         let config = std::fs::read_to_string(world.folder.join("hansard.toml")).unwrap();
         std::fs::write(
@@ -258,7 +261,7 @@ fn check_exec(client: Client) {
         let direct = steps(&client, &mut program);
 
         let upstream = Tap::start(&emulator.url).await;
-        let world = World::with_storage(HANSARD, &upstream.url, Some(&emulator.storage), "").await;
+        let world = World::with_storage(HANSARD, &upstream.url, Some(&emulator.storage), EGRESS).await;
         let gateway = world.gateway();
         let downstream = Tap::start(&gateway.url).await;
         let key = gateway.issue_key("agent@example.com", "key.json");

@@ -56,9 +56,22 @@ fn configuration_errors_name_file_line_and_the_nearest_key() {
         ),
         ("[roles]\n\nadmin = \"principal.gruops\"\n", "hansard.toml:3: the expression can't be used"),
         (
-            "[[rule]]\nname = \"r\"\nwhen = \"true\"\naction = \"deny\"\n",
-            "hansard.toml:1: [[rule]] 'r' with action \"deny\" is not enforced",
+            "[[rule]]\nname = \"r\"\nwhen = \"true\"\naction = \"approve\"\n",
+            "hansard.toml:4: rule 'r' with action \"approve\" is not enforced",
         ),
+        (
+            "[[rule]]\nname = \"r\"\nwhen = \"statement.knd == 'x'\"\naction = \"deny\"\n",
+            "hansard.toml:3: rule 'r': the expression can't be used: 'statement' has no field 'knd'",
+        ),
+        (
+            "[[rule]]\nname = \"r\"\nwhen = \"nonsense(1)\"\naction = \"deny\"\n",
+            "hansard.toml:3: rule 'r': the expression can't be used: unknown function 'nonsense'",
+        ),
+        (
+            "[[rule]]\nname = \"r\"\nwhen = \"true\"\naction = \"deny\"\nexclude = true\n",
+            "hansard.toml:5: 'exclude' belongs to action \"record\", not \"deny\"",
+        ),
+        ("[policy]\ninclude = [\"nothing\"]\n", "hansard.toml:2: include 'nothing' is neither a preset"),
     ] {
         let output = check(&format!("{text}{CONNECTION}"));
         assert_eq!(output.code, 2, "{text}: {output:?}");

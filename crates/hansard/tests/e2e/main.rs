@@ -4,6 +4,7 @@
 mod clients;
 mod commands;
 mod disk;
+mod evasions;
 mod exec;
 mod faults;
 mod hostile;
