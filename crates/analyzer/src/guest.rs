@@ -171,7 +171,11 @@ impl Guest {
     fn ask(&mut self, method: Method, asked: &[u8]) -> std::result::Result<Vec<u8>, ParseFailure> {
         match self.call(&method, asked) {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(said)) => Err(ParseFailure::Refused(said)),
+            Ok(Err(said)) => {
+                // `Code: 3, Message: Syntax error: ...`
+                let plain = said.split_once("Message: ").map_or(said.as_str(), |(_, plain)| plain);
+                Err(ParseFailure::Refused(plain.to_owned()))
+            }
             Err(trap) => {
                 let text = trap.root_cause().to_string();
                 Err(ParseFailure::Stopped(text.lines().next().unwrap_or_default().to_owned()))

@@ -100,7 +100,13 @@ pub(crate) fn footprint(route: &Route, method: &'static Method, body: Option<&Va
         "tabledata.list" => vec![listed(route, table.as_deref())],
         _ => door.kinds.iter().map(|kind| Deed::of(kind)).collect(),
     };
+    let routine = param("routine").or(body["routineReference"]["routineId"].as_str());
+    let routine = match (param("project"), param("dataset"), routine) {
+        (Some(project), Some(dataset), Some(routine)) => Some(format!("{project}.{dataset}.{routine}")),
+        _ => None,
+    };
     for deed in &mut deeds {
+        deed.defined.extend(routine.clone());
         deed.changes_access |= door.is_admin;
         match door.table {
             Named::Read => deed.read.extend(table.clone()),

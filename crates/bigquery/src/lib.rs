@@ -8,6 +8,7 @@ mod understand;
 mod touches;
 mod doors;
 mod reading;
+mod definitions;
 mod trial;
 mod forward;
 mod answer;
@@ -32,7 +33,7 @@ pub use refuse::{error_body, token_error};
 
 use bytes::Bytes;
 use gateway::{
-    Action, Answer, Cleared, Inspect, JobRef, JobsSeen, Marks, Need, Question, Refusal, Reply, Request,
+    Action, Answer, Cleared, Definition, Inspect, JobRef, JobsSeen, Marks, Need, Needs, Object, Question, Refusal, Reply, Request,
     Speaks, Upstream,
 };
 use http::{Method as Verb, Uri};
@@ -139,6 +140,18 @@ impl Upstream for BigQuery {
             Some(reading) => self.reader.read(reading, action.footprint.clone()).await,
             None => action.footprint.clone(),
         }
+    }
+
+    fn objects(&self, footprint: &Footprint, needs: Needs) -> Vec<Object> {
+        definitions::objects(footprint, needs)
+    }
+
+    fn ask_object(&self, object: &Object) -> Option<Question> {
+        definitions::question(object)
+    }
+
+    async fn define(&self, footprint: Footprint, object: &Object, definition: &Definition) -> Footprint {
+        definitions::define(&self.reader, footprint, object, definition).await
     }
 
     async fn forward(&self, cleared: Cleared<Plan>) -> Answer {

@@ -114,7 +114,7 @@ fn describe(reading: &Reading, parser: &mut dyn googlesql::Parser) -> Descriptio
     let mut description = googlesql::describe(&reading.sql, &defaults, parser);
     if reading.dialect == Dialect::Legacy {
         let reads = description.statements.iter().any(|one| {
-            !one.read.is_empty() || !one.functions.is_empty() || !one.unknown.is_empty()
+            !one.read.is_empty() || !one.functions.is_empty() || !one.routines.is_empty() || !one.unknown.is_empty()
         });
         if reads {
             // It can only select, but what, and by which functions, is another language's to say.
@@ -174,6 +174,8 @@ fn deed(statement: &googlesql::Statement) -> Deed {
         has_where: statement.has_where,
         branches: statement.branches.iter().map(|one| (one.kind.to_owned(), one.has_where)).collect(),
         functions: statement.functions.clone(),
+        defined: statement.defined.clone(),
+        routines: statement.routines.clone(),
         models: statement.models.clone(),
         connections: statement.connections.clone(),
         destinations: statement.destinations.clone(),

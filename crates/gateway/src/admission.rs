@@ -17,7 +17,7 @@ use crate::ownership::Asker;
 use crate::refusal::{Reason, Refusal};
 use crate::request::{BodyError, Presence, Request, RequestBody};
 use crate::rulebook::Rulebook;
-use crate::upstream::{Action, JobRef, Marks, Upstream};
+use crate::upstream::{Action, JobRef, Marks, Needs, Upstream};
 
 /// The principal of the gateway's own questions.
 const OWN_PRINCIPAL: &str = "hansard/gateway";
@@ -337,14 +337,14 @@ impl<U: Upstream> Gateway<U> {
                 self.repeats(&asker, action.starts.as_ref(), action.retry.as_deref(), marks.record).await;
         }
         known.asker = Some(asker);
-        self.decide(rulebook, who, request, known).await
+        self.decide(rulebook, (who, marks.record), request, known).await
     }
 
     /// What the rules say. The text is read only where one of them asks about it.
     async fn decide(
         &self,
         rulebook: &Rulebook,
-        who: &Identified,
+        (who, record): (&Identified, RecordId),
         request: &Request,
         known: &mut Known<U::Plan>,
     ) -> Result<(), Refusal> {
@@ -355,11 +355,18 @@ impl<U: Upstream> Gateway<U> {
         let sql = action.text.sql.as_deref().unwrap_or_default();
         let is_agent = who.principal.kind == PrincipalKind::Agent;
         let is_read = rulebook.rules.reads_statement() || is_agent || !asker.reads_all && may_read_history(sql);
-        let footprint = match is_read {
+        let mut footprint = match is_read {
             true => self.upstream.describe(action).await,
             false => action.footprint.clone(),
         };
+        let tables = rulebook.rules.reads_tables();
+        let needs = Needs { tables, routines: tables || is_agent, models: is_agent };
+        if needs != Needs::default() {
+            let by = (connection.name.as_str(), asker.account.as_deref());
+            footprint = self.look_up(footprint, needs, by, record).await;
+        }
         let now = self.clock.now();
+        self.lookups.changed(footprint.changed(), now);
         known.ruling = rulebook.rules.decide(&policy::Question {
             principal: &who.principal,
             connection: (connection.name.as_str(), &connection.projects),

@@ -10,6 +10,7 @@ use std::sync::{Arc, RwLock};
 
 use crate::admission::Ruling;
 use crate::limits::PROBE_BYTES_MAX;
+use crate::lookups::Lookups;
 use crate::metrics::Metrics;
 use crate::ownership::{Claims, Retries};
 use crate::refusal::Refusal;
@@ -46,6 +47,7 @@ pub struct Gateway<U> {
     pub(crate) sessions: Sessions,
     pub(crate) strangers: Strangers,
     pub(crate) retries: Retries,
+    pub(crate) lookups: Lookups,
     rulebook: RwLock<Arc<Rulebook>>,
 }
 
@@ -69,6 +71,7 @@ impl<U: Upstream> Gateway<U> {
             metrics: config.metrics,
             sessions: Sessions::default(),
             retries: Retries::default(),
+            lookups: Lookups::default(),
             rulebook: RwLock::new(Arc::new(config.rulebook)),
         }
     }

@@ -11,6 +11,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+use crate::lookups::Definition;
 use crate::{Cleared, Inspect, Presence, Refusal, Reply, Request};
 
 /// An upstream, both ways: understand a request, forward it, refuse it.
@@ -46,6 +47,20 @@ pub trait Upstream: Send + Sync + 'static {
     /// What it does, its text read.
     fn describe(&self, action: &Action<Self::Plan>) -> impl Future<Output = Footprint> + Send;
 
+    /// What must be looked up to know what it does.
+    fn objects(&self, footprint: &Footprint, needs: Needs) -> Vec<Object>;
+
+    /// How to ask for a definition.
+    fn ask_object(&self, object: &Object) -> Option<Question>;
+
+    /// What it does, with what a definition says; one that is none could not be had.
+    fn define(
+        &self,
+        footprint: Footprint,
+        object: &Object,
+        definition: &Definition,
+    ) -> impl Future<Output = Footprint> + Send;
+
     /// Sends it and returns as soon as the answer begins. Takes nothing but a cleared request.
     fn forward(&self, cleared: Cleared<Self::Plan>) -> impl Future<Output = Answer> + Send;
 
@@ -66,6 +81,32 @@ pub trait Upstream: Send + Sync + 'static {
 
     /// A refusal in the upstream's own shape.
     fn refuse(&self, speaks: Speaks, refusal: &Refusal, record: Option<RecordId>) -> Reply;
+}
+
+/// Something whose definition says what is done by naming it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Object {
+    pub kind: ObjectKind,
+    /// `project.dataset.name`
+    pub name: String,
+}
+
+/// What kind of object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    /// A table, or a view.
+    Table,
+    Routine,
+    Model,
+}
+
+/// What must be known of an exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The tables behind views.
+    pub tables: bool,
+    pub routines: bool,
+    pub models: bool,
 }
 
 /// What an exchange is marked with upstream.

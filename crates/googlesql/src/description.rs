@@ -35,6 +35,10 @@ pub struct Statement {
     pub branches: Vec<Branch>,
     /// Upper case if built in, else `project.dataset.name`.
     pub functions: BTreeSet<String>,
+    /// Routines that it makes, changes or drops.
+    pub defined: BTreeSet<String>,
+    /// Functions and procedures of datasets that it calls: what they do is looked up, or not known.
+    pub routines: BTreeSet<String>,
     /// Models that it applies or makes.
     pub models: BTreeSet<String>,
     /// Connections to other systems.

@@ -75,7 +75,7 @@ impl Outline {
             return Description::unknown("one of its strings or comments has no end");
         }
         let mut statements = self.statements(why);
-        if self.is_dynamic || statements.is_empty() {
+        if self.is_dynamic || self.kinds.is_empty() {
             statements.push(Statement::unknown_kind(why.to_owned(), 0..0));
         }
         Description {
@@ -97,7 +97,10 @@ impl Outline {
             unknown: vec![(Knowledge::Tables, why.to_owned())],
             ..Statement::default()
         };
-        self.kinds.iter().map(statement).collect()
+        match self.kinds.is_empty() {
+            true => vec![statement(&String::new())],
+            false => self.kinds.iter().map(statement).collect(),
+        }
     }
 }
 
@@ -347,7 +350,9 @@ impl Reader<'_> {
             "BREAK" | "CONTINUE" | "LEAVE" | "ITERATE" => String::new(),
             "DESCRIBE" | "DESC" => "DESCRIBE".to_owned(),
             "DEFINE" | "CLONE" | "START" | "RUN" | "ABORT" => format!("{first}_{second}"),
-            _ => first,
+            "ANALYZE" | "EXPLAIN" | "IMPORT" | "MODULE" | "RENAME" | "SHOW" => first,
+            // No statement begins so.
+            _ => String::new(),
         }
     }
 

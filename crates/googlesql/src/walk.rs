@@ -280,6 +280,13 @@ impl<'a> Walk<'a> {
         if kind == "DROP_SCHEMA" && tree.number(node, "drop_mode") == CASCADE {
             self.not_known(of, Knowledge::Tables, "every table of the dataset is dropped with it");
         }
+        if ["FUNCTION", "PROCEDURE"].iter().any(|object| kind.ends_with(object)) {
+            let declared = tree.child(node, "function_declaration").unwrap_or(node);
+            if let Some(name) = tree.child(declared, "name").or_else(|| tree.child(node, "path")) {
+                let name = self.routine_name(name);
+                self.statements[of].defined.insert(name);
+            }
+        }
         if kind.ends_with("_MODEL") {
             if let Some(name) = tree.child(node, "name").or_else(|| tree.child(node, "path")) {
                 let model = self.routine_name(name);
@@ -363,9 +370,9 @@ impl<'a> Walk<'a> {
             return;
         }
         self.statements[of].functions.insert(name.clone());
-        self.is_dynamic = true;
         let why = format!("what the procedure {name} does is not known");
-        self.statements.push(Statement::unknown_kind(why, tree.span(node)));
+        let body = Statement::unknown_kind(why, tree.span(node));
+        self.statements.push(Statement { routines: BTreeSet::from([name]), ..body });
     }
 
     /// The body runs when it is called; what it does then is said now.
@@ -373,6 +380,10 @@ impl<'a> Walk<'a> {
         let tree = self.tree;
         if tree.child(node, "code").is_some() || tree.child(node, "with_connection_clause").is_some() {
             self.statements[of].is_remote = true;
+        }
+        if let Some(name) = tree.child(node, "name") {
+            let name = self.routine_name(name);
+            self.statements[of].defined.insert(name);
         }
         let body = tree.child(node, "body");
         let others: Vec<_> =
@@ -853,8 +864,7 @@ impl<'a> Walk<'a> {
         };
         self.statements[of].functions.insert(name.clone());
         if !is_built_in {
-            let why = format!("what the function {name} reads is not known");
-            self.not_known(of, Knowledge::Tables, &why);
+            self.statements[of].routines.insert(name);
         }
     }
 

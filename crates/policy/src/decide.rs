@@ -72,6 +72,7 @@ pub struct Observed {
 pub struct Policy {
     rules: Vec<Rule>,
     reads_statement: bool,
+    reads_tables: bool,
 }
 
 impl Policy {
@@ -83,12 +84,23 @@ impl Policy {
                 || matches!(rule.action, RuleAction::Mask { .. })
         };
         let reads_statement = rules.iter().any(reads);
-        Self { rules, reads_statement }
+        const TABLES: &[&str] = &["tables", "tables_read", "columns", "certain", "functions", "connections", "sources"];
+        let asks = |rule: &Rule| {
+            TABLES.iter().any(|field| rule.when.reads_field("statement", field))
+                || matches!(rule.action, RuleAction::Mask { .. } | RuleAction::Record(RecordAs::Excluded))
+        };
+        let reads_tables = rules.iter().any(asks);
+        Self { rules, reads_statement, reads_tables }
     }
 
     /// Whether the text must be read before it can be decided on.
     pub fn reads_statement(&self) -> bool {
         self.reads_statement
+    }
+
+    /// Whether what stands behind names must be known: views, functions.
+    pub fn reads_tables(&self) -> bool {
+        self.reads_tables
     }
 
     /// The rules.
@@ -284,11 +296,13 @@ fn denial(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>) -> Denial {
 fn why(field: &str, question: &Question<'_>) -> String {
     let footprint = question.footprint;
     let reason = match field {
-        "bytes" | "usd" => Some("there is no estimate of it"),
-        "columns" => Some("which columns it touches was not read"),
-        _ => footprint.unknown(Knowledge::Kind).or(footprint.unknown(Knowledge::Tables)),
+        "bytes" | "usd" => Some("there is no estimate of it".to_owned()),
+        "columns" => Some("which columns it touches was not read".to_owned()),
+        _ => [Knowledge::Kind, Knowledge::Tables, Knowledge::Wildcards]
+            .into_iter()
+            .find_map(|what| footprint.unknown(what)),
     };
-    reason.or(footprint.unsure.first().map(String::as_str)).unwrap_or("nothing says it").to_owned()
+    reason.or(footprint.unsure.first().cloned()).unwrap_or_else(|| "nothing says it".to_owned())
 }
 
 fn add(text: &mut String, more: &str) {
@@ -306,8 +320,7 @@ fn masked(columns: &[crate::rule::ColumnPattern], question: &Question<'_>) -> Op
     let footprint = question.footprint;
     // What is written is not seen; what is read may be, wherever it goes.
     for deed in &footprint.statements {
-        let unknown = deed.unknown.iter().find(|(what, _)| **what != Knowledge::Wildcards);
-        if let Some((_, why)) = unknown {
+        if let Some(why) = deed.unknown(Knowledge::Kind).or(deed.unknown(Knowledge::Tables)) {
             return Some(format!("which columns it touches is not known ({why})"));
         }
         let fits = |table: &&String| columns.iter().find(|column| column.fits_table(table));

@@ -52,7 +52,7 @@ pub const DEFAULTS: &[Default] = &[
     Default {
         name: "remote-function",
         who: Who::Agents,
-        what: "EXTERNAL_QUERY, functions and procedures with a connection, and functions of a dataset, which may be remote",
+        what: "EXTERNAL_QUERY, and functions and procedures that a connection runs elsewhere or that can't be looked up",
         why: "Rows are sent to another system as arguments.",
         opened_by: "the function or connection, or its dataset as \"project.dataset\"",
     },
@@ -162,7 +162,7 @@ fn find(name: &str, footprint: &Footprint, asked: &Asked<'_>) -> Option<String> 
 }
 
 fn dynamic(footprint: &Footprint) -> String {
-    footprint.unknown(Knowledge::Kind).unwrap_or("some of what it runs is made as it runs").to_owned()
+    footprint.unknown(Knowledge::Kind).unwrap_or_else(|| "some of what it runs is made as it runs".to_owned())
 }
 
 /// Whether `allow_egress` holds the name, its beginning at a separator, or an address's beginning.
@@ -203,7 +203,6 @@ fn makes_a_model(deed: &Deed) -> bool {
 }
 
 fn remote_function(deed: &Deed, asked: &Asked<'_>) -> Option<String> {
-    let is_own_function = |name: &&String| is_of_a_dataset(name) && !is_open(asked, name);
     let connection = deed.connections.iter().find(|name| !is_open(asked, name));
     if let Some(connection) = connection {
         return Some(format!("it goes out by the connection {connection}"));
@@ -211,13 +210,8 @@ fn remote_function(deed: &Deed, asked: &Asked<'_>) -> Option<String> {
     if deed.is_remote && is_routine(deed) && !is_open(asked, "routines") {
         return Some(format!("{} makes something remote", deed.kind));
     }
-    let called = deed.functions.iter().find(is_own_function)?;
-    Some(format!("{called} may be a remote function"))
-}
-
-/// `project.dataset.name` rather than a built-in function's name.
-fn is_of_a_dataset(name: &str) -> bool {
-    name.matches('.').count() >= 2 && !name.starts_with("SAFE.")
+    let called = deed.routines.iter().find(|name| !is_open(asked, name))?;
+    Some(format!("{called} may be a remote function, and could not be looked up"))
 }
 
 fn remote_model(deed: &Deed, asked: &Asked<'_>) -> Option<String> {

@@ -104,8 +104,8 @@ const fn f(variable: &'static str, name: &'static str, kind: &'static str, doc: 
 
 /// Whether all tables are known by their own names.
 fn knows_tables(deeds: &[Deed]) -> bool {
-    let unknown = |what: &Knowledge| deeds.iter().any(|deed| deed.unknown.contains_key(what));
-    !unknown(&Knowledge::Tables) && !unknown(&Knowledge::Wildcards)
+    let unknown = |what: Knowledge| deeds.iter().any(|deed| deed.unknown(what).is_some());
+    !unknown(Knowledge::Tables) && !unknown(Knowledge::Wildcards)
 }
 
 /// Whether a table is one that a wildcard stands for. The sign stands for one letter at least.
@@ -409,8 +409,8 @@ impl<'a> View<'a> {
     /// For a question that asks for tables by these names alone: which of them the wildcards cover is known then.
     pub(crate) fn asked_for(&self, footprint: &'a Footprint, names: &'a BTreeSet<String>) -> Option<Self> {
         let deeds: &[Deed] = self.deed.map_or(&footprint.statements[..], std::slice::from_ref);
-        let is_known = |what: &Knowledge| !deeds.iter().any(|deed| deed.unknown.contains_key(what));
-        if self.tables.is_some() || !is_known(&Knowledge::Kind) || !is_known(&Knowledge::Tables) {
+        let is_known = |what: Knowledge| deeds.iter().all(|deed| deed.unknown(what).is_none());
+        if self.tables.is_some() || !is_known(Knowledge::Kind) || !is_known(Knowledge::Tables) {
             return None;
         }
         let covering = |all: &'a BTreeSet<String>| {

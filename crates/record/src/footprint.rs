@@ -11,7 +11,7 @@ pub struct Footprint {
     pub statements: Vec<Deed>,
     pub access: Access,
     pub is_script: bool,
-    /// Some of what it runs is made only as it runs.
+    /// Some of what it runs is made only as it runs, or is a procedure that was not looked up.
     pub is_dynamic: bool,
     pub is_dry_run: bool,
     /// Where its result is put, if somewhere else than in an anonymous table: `project.dataset.table`.
@@ -53,6 +53,10 @@ pub struct Deed {
     pub branches: Vec<(String, bool)>,
     /// Upper case if built in, else `project.dataset.name`.
     pub functions: BTreeSet<String>,
+    /// Routines that it makes, changes or drops.
+    pub defined: BTreeSet<String>,
+    /// Functions and procedures of datasets that it calls and that were not looked up.
+    pub routines: BTreeSet<String>,
     pub models: BTreeSet<String>,
     /// Connections to other systems.
     pub connections: BTreeSet<String>,
@@ -88,7 +92,7 @@ pub enum Knowledge {
 impl Footprint {
     /// Whether all of it is known.
     pub fn is_certain(&self) -> bool {
-        self.unsure.is_empty() && self.statements.iter().all(|deed| deed.unknown.is_empty())
+        self.unsure.is_empty() && self.statements.iter().all(Deed::is_certain)
     }
 
     /// Whether it only reads, and that is known: statements that read and those that scripts consist of, without a
@@ -110,6 +114,13 @@ impl Footprint {
         self.access == Access::Admin || self.statements.iter().any(|deed| deed.changes_access)
     }
 
+    /// Names that it makes, changes or drops.
+    pub fn changed(&self) -> impl Iterator<Item = String> + '_ {
+        let changes = |deed: &&Deed| !matches!(deed.kind.as_str(), "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "MERGE");
+        let deeds = self.statements.iter().filter(changes);
+        deeds.flat_map(|deed| deed.written.iter().chain(&deed.defined).cloned())
+    }
+
     /// The kinds of all its statements, sorted.
     pub fn kinds(&self) -> Vec<String> {
         let kinds = self.statements.iter().map(|deed| &deed.kind).filter(|kind| !kind.is_empty());
@@ -127,12 +138,24 @@ impl Footprint {
     }
 
     /// Why something is unknown of any of its statements.
-    pub fn unknown(&self, what: Knowledge) -> Option<&str> {
-        self.statements.iter().find_map(|deed| deed.unknown.get(&what)).map(String::as_str)
+    pub fn unknown(&self, what: Knowledge) -> Option<String> {
+        self.statements.iter().find_map(|deed| deed.unknown(what))
     }
 }
 
 impl Deed {
+    /// Whether all of it is known.
+    pub fn is_certain(&self) -> bool {
+        self.unknown.is_empty() && self.routines.is_empty()
+    }
+
+    /// Why something is unknown.
+    pub fn unknown(&self, what: Knowledge) -> Option<String> {
+        let routine = (what == Knowledge::Tables).then(|| self.routines.first()).flatten();
+        let said = self.unknown.get(&what).cloned();
+        said.or_else(|| routine.map(|name| format!("what {name} reads is not known")))
+    }
+
     /// One of that kind.
     pub fn of(kind: &str) -> Self {
         Self { kind: kind.to_owned(), ..Self::default() }

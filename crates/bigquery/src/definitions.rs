@@ -1,0 +1,182 @@
+//! What stands behind names: a view's query, a routine's body, where a model runs.
+
+use gateway::{Definition, Needs, Object, ObjectKind, Question};
+use http::StatusCode;
+use record::{Deed, Footprint, Knowledge};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+use crate::reading::{Dialect, Reader, Reading};
+use crate::route::percent_encode;
+
+/// What is to be looked up for a footprint.
+pub(crate) fn objects(footprint: &Footprint, needs: Needs) -> Vec<Object> {
+    let mut found = BTreeSet::new();
+    let mut add = |kind, names: &BTreeSet<String>| {
+        found.extend(names.iter().filter(|name| is_object(name)).map(|name| Object { kind, name: name.clone() }));
+    };
+    for deed in &footprint.statements {
+        if needs.tables {
+            add(ObjectKind::Table, &deed.read);
+        }
+        if needs.routines {
+            add(ObjectKind::Routine, &deed.routines);
+        }
+        // A model that is made is not there yet.
+        if needs.models && !deed.kind.ends_with("_MODEL") {
+            add(ObjectKind::Model, &deed.models);
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// `project.dataset.name` of something that has a definition.
+fn is_object(name: &str) -> bool {
+    let is_plain = !name.contains('*') && !name.contains(".INFORMATION_SCHEMA.");
+    is_plain && split(name).is_some_and(|[_, dataset, _]| !dataset.starts_with('_'))
+}
+
+/// Project, dataset and name. A project may hold a dot before its colon.
+fn split(name: &str) -> Option<[&str; 3]> {
+    let mut parts = name.rsplitn(3, '.');
+    let (last, dataset, project) = (parts.next()?, parts.next()?, parts.next()?);
+    Some([project, dataset, last])
+}
+
+/// How to ask for a definition.
+pub(crate) fn question(object: &Object) -> Option<Question> {
+    let [project, dataset, name] = split(&object.name)?;
+    let resource = match object.kind {
+        ObjectKind::Table => "tables",
+        ObjectKind::Routine => "routines",
+        ObjectKind::Model => "models",
+    };
+    let path = format!(
+        "/bigquery/v2/projects/{}/datasets/{}/{resource}/{}",
+        percent_encode(project),
+        percent_encode(dataset),
+        percent_encode(name)
+    );
+    Some(crate::get(crate::own_uri(&path)))
+}
+
+/// The footprint with what a definition says.
+pub(crate) async fn define(
+    reader: &Reader,
+    mut footprint: Footprint,
+    object: &Object,
+    definition: &Definition,
+) -> Footprint {
+    let body: Option<Value> = match definition {
+        Some((StatusCode::OK, body)) => serde_json::from_slice(body).ok(),
+        // There is no such thing, which BigQuery will say.
+        Some((StatusCode::NOT_FOUND, _)) => Some(Value::Null),
+        _ => None,
+    };
+    let Some(body) = body else {
+        not_known(&mut footprint, object);
+        return footprint;
+    };
+    match object.kind {
+        ObjectKind::Table => view(reader, footprint, &object.name, &body).await,
+        ObjectKind::Routine => routine(reader, footprint, &object.name, &body).await,
+        ObjectKind::Model => {
+            let info = &body["remoteModelInfo"];
+            if info.is_object() {
+                let by = info["connection"].as_str().or(info["endpoint"].as_str()).unwrap_or(&object.name);
+                for deed in footprint.statements.iter_mut().filter(|deed| deed.models.contains(&object.name)) {
+                    deed.connections.insert(by.to_owned());
+                }
+            }
+            footprint
+        }
+    }
+}
+
+/// It could not be looked up. A routine stays unknown by itself.
+fn not_known(footprint: &mut Footprint, object: &Object) {
+    let uses = |deed: &&mut Deed| match object.kind {
+        ObjectKind::Table => deed.read.contains(&object.name),
+        ObjectKind::Routine | ObjectKind::Model => false,
+    };
+    for deed in footprint.statements.iter_mut().filter(uses) {
+        let why = format!("what {} is could not be looked up", object.name);
+        deed.unknown.insert(Knowledge::Tables, why);
+    }
+}
+
+async fn view(reader: &Reader, mut footprint: Footprint, name: &str, body: &Value) -> Footprint {
+    let (view, materialized) = (&body["view"], &body["materializedView"]);
+    let Some(query) = view["query"].as_str().or(materialized["query"].as_str()) else { return footprint };
+    let is_legacy = view.is_object() && view["useLegacySql"].as_bool().unwrap_or(true);
+    let behind = read(reader, query.to_owned(), name, is_legacy).await;
+    for deed in footprint.statements.iter_mut().filter(|deed| deed.read.contains(name)) {
+        for other in &behind.statements {
+            add(deed, other);
+        }
+    }
+    footprint
+}
+
+async fn routine(reader: &Reader, mut footprint: Footprint, name: &str, body: &Value) -> Footprint {
+    let is_sql = body["language"].as_str().is_none_or(|language| language == "SQL");
+    let behind = match body["definitionBody"].as_str().filter(|_| is_sql) {
+        None => Footprint::default(),
+        Some(text) => {
+            let is_statement = matches!(body["routineType"].as_str(), Some("PROCEDURE" | "TABLE_VALUED_FUNCTION"));
+            // The body of a function is an expression.
+            let text = if is_statement { text.to_owned() } else { format!("SELECT ({text}\n)") };
+            read(reader, text, name, false).await
+        }
+    };
+    let options = ["remoteFunctionOptions", "sparkOptions", "externalRuntimeOptions"].map(|field| &body[field]);
+    let connection = options.iter().find(|options| options.is_object()).map(|options| {
+        options["connection"].as_str().or(options["runtimeConnection"].as_str()).unwrap_or(name).to_owned()
+    });
+    let mut called = Vec::new();
+    for deed in footprint.statements.iter_mut().filter(|deed| deed.routines.contains(name)) {
+        deed.routines.remove(name);
+        deed.connections.extend(connection.clone());
+        if deed.unknown.contains_key(&Knowledge::Kind) {
+            // A procedure: what it does are statements of their own.
+            deed.unknown.clear();
+            called.extend(behind.statements.iter().cloned());
+            continue;
+        }
+        for other in &behind.statements {
+            add(deed, other);
+        }
+    }
+    footprint.statements.extend(called);
+    footprint.is_dynamic |= behind.is_dynamic;
+    footprint.unsure.extend(behind.unsure);
+    footprint
+}
+
+/// What a definition's text does. Its names are completed by where it stands.
+async fn read(reader: &Reader, sql: String, name: &str, is_legacy: bool) -> Footprint {
+    let [project, dataset, _] = split(name).unwrap_or_default();
+    let reading = Reading {
+        sql,
+        project: project.to_owned(),
+        dataset: dataset.to_owned(),
+        dialect: if is_legacy { Dialect::Legacy } else { Dialect::GoogleSql },
+        in_session: false,
+    };
+    reader.read(&reading, Footprint::default()).await
+}
+
+/// What stands behind a name is done by the statement that names it.
+fn add(deed: &mut Deed, behind: &Deed) {
+    deed.read.extend(behind.read.iter().cloned());
+    deed.functions.extend(behind.functions.iter().cloned());
+    deed.routines.extend(behind.routines.iter().cloned());
+    deed.models.extend(behind.models.iter().cloned());
+    deed.connections.extend(behind.connections.iter().cloned());
+    deed.sources.extend(behind.sources.iter().cloned());
+    deed.system_variables.extend(behind.system_variables.iter().cloned());
+    for (what, why) in &behind.unknown {
+        let what = if *what == Knowledge::Kind { Knowledge::Tables } else { *what };
+        deed.unknown.entry(what).or_insert_with(|| why.clone());
+    }
+}

@@ -1,0 +1,129 @@
+//! What stands behind the names in a statement: views, routines, models. Asked of the upstream, as exchanges of the
+//! gateway's own, and remembered for a moment.
+
+use bytes::Bytes;
+use http::StatusCode;
+use record::{Footprint, RecordId, Timestamp};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::exchange::Gateway;
+use crate::upstream::{Needs, Object, Upstream};
+
+/// A definition is remembered so long; one that this gateway saw change is asked for again at once.
+const KNOWN_SECS: i64 = 60;
+/// Definitions that are remembered, and the bytes of one.
+const KNOWN_MAX: usize = 10_000;
+const DEFINITION_BYTES_MAX: usize = 256 * 1024;
+/// Views behind views.
+const ROUNDS_MAX: usize = 6;
+/// Objects that are looked up for one exchange.
+const OBJECTS_MAX: usize = 64;
+/// All that is looked up for one exchange.
+const LOOK_UP_MAX: Duration = Duration::from_secs(15);
+
+/// Whose definitions: the connection, and the account that acts.
+type Whose = (String, Option<String>);
+
+/// An answer: its status and body, or none.
+pub type Definition = Option<(StatusCode, Bytes)>;
+
+/// Definitions that were asked for.
+#[derive(Default)]
+pub(crate) struct Lookups {
+    known: Mutex<HashMap<(Whose, Object), (Timestamp, Arc<Definition>)>>,
+    /// Names that are being changed, until when nothing of them is remembered.
+    unstable: Mutex<HashMap<String, Timestamp>>,
+}
+
+impl Lookups {
+    fn get(&self, key: &(Whose, Object), now: Timestamp) -> Option<Arc<Definition>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, definition) = known.get(key)?;
+        (*until > now && !self.is_unstable(&key.1.name, now)).then(|| definition.clone())
+    }
+
+    fn keep(&self, key: (Whose, Object), definition: Arc<Definition>, now: Timestamp) {
+        let is_short = definition.as_ref().as_ref().is_none_or(|(_, body)| body.len() <= DEFINITION_BYTES_MAX);
+        if definition.is_none() || !is_short || self.is_unstable(&key.1.name, now) {
+            return;
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(key, (now.plus_secs(KNOWN_SECS), definition));
+    }
+
+    fn is_unstable(&self, name: &str, now: Timestamp) -> bool {
+        let unstable = self.unstable.lock().unwrap_or_else(PoisonError::into_inner);
+        unstable.get(name).is_some_and(|until| *until > now)
+    }
+
+    /// An exchange may change these: what is remembered of them is forgotten, and not remembered again for a while.
+    pub(crate) fn changed(&self, names: impl Iterator<Item = String>, now: Timestamp) {
+        let mut names = names.peekable();
+        if names.peek().is_none() {
+            return;
+        }
+        let mut unstable = self.unstable.lock().unwrap_or_else(PoisonError::into_inner);
+        if unstable.len() >= KNOWN_MAX {
+            unstable.retain(|_, until| *until > now);
+        }
+        unstable.extend(names.map(|name| (name, now.plus_secs(KNOWN_SECS))));
+    }
+}
+
+impl<U: Upstream> Gateway<U> {
+    /// The footprint with what stands behind its names. What can't be had stays unknown.
+    pub(crate) async fn look_up(
+        &self,
+        footprint: Footprint,
+        needs: Needs,
+        by: (&str, Option<&str>),
+        cause: RecordId,
+    ) -> Footprint {
+        let mut seen = HashSet::new();
+        let mut footprint = footprint;
+        let until = tokio::time::Instant::now() + LOOK_UP_MAX;
+        for _ in 0..ROUNDS_MAX {
+            let mut objects = self.upstream.objects(&footprint, needs);
+            objects.retain(|object| seen.insert(object.clone()));
+            if objects.is_empty() {
+                return footprint;
+            }
+            for object in objects {
+                let definition = match seen.len() <= OBJECTS_MAX {
+                    true => {
+                        let asked = self.definition(&object, by, cause);
+                        tokio::time::timeout_at(until, asked).await.unwrap_or_default()
+                    }
+                    false => Arc::default(),
+                };
+                footprint = self.upstream.define(footprint, &object, &definition).await;
+            }
+        }
+        // Views behind views without end: the rest is not known.
+        for object in self.upstream.objects(&footprint, needs) {
+            if !seen.contains(&object) {
+                footprint = self.upstream.define(footprint, &object, &None).await;
+            }
+        }
+        footprint
+    }
+
+    async fn definition(&self, object: &Object, by: (&str, Option<&str>), cause: RecordId) -> Arc<Definition> {
+        let now = self.clock.now();
+        let key = ((by.0.to_owned(), by.1.map(str::to_owned)), object.clone());
+        if let Some(known) = self.lookups.get(&key, now) {
+            return known;
+        }
+        let Some(question) = self.upstream.ask_object(object) else { return Arc::default() };
+        // A question of the gateway's own is an exchange, which asks nothing in turn.
+        let probed = Box::pin(self.probe(by, question, Some(cause))).await;
+        let definition = Arc::new(probed.map(|probed| (probed.status, probed.body)));
+        self.lookups.keep(key, definition.clone(), now);
+        definition
+    }
+}
