@@ -20,6 +20,9 @@ pub(crate) fn run() -> Step {
     lock.args(["metadata", "--locked", "--format-version", "1"]).current_dir(root().join("fuzz"));
     step("lock file of the fuzz targets", lock.stdout(Stdio::null()))?;
     step("build", cargo().args(["build", "--workspace", "--locked"]))?;
+    // The parser that rules read statements by: from PyPI by its hash, compiled once.
+    let mut analyzer = Command::new(root().join("target/debug/hansard"));
+    step("the analyzer", analyzer.args(["analyzer", "install"]))?;
     docs::run(true)?;
     let mut compose = Command::new(tools.join("clients/bin/python"));
     step(

@@ -9,6 +9,8 @@ use crate::{Step, cargo, output, root};
 /// What each room may depend on, of ours.
 const ROOMS: &[(&str, &[&str])] = &[
     ("record", &[]),
+    ("googlesql", &[]),
+    ("analyzer", &["googlesql"]),
     ("policy", &["record"]),
     ("outbound", &[]),
     ("registry", &["outbound", "record"]),
@@ -16,13 +18,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ledger", &["record", "registry"]),
     ("identity", &["outbound", "record", "registry", "state"]),
     ("gateway", &["identity", "ledger", "policy", "record", "registry", "state"]),
-    ("bigquery", &["gateway", "ledger", "outbound", "record", "registry", "state"]),
+    ("bigquery", &["gateway", "googlesql", "ledger", "outbound", "record", "registry", "state"]),
     ("sidecar", &["outbound", "record", "registry"]),
     ("console", &["identity", "ledger", "record", "registry", "state"]),
 ];
 
 /// Rooms without IO and without async.
-const PURE: &[&str] = &["record", "policy"];
+const PURE: &[&str] = &["record", "policy", "googlesql"];
 const IMPURE_CRATES: &[&str] = &["tokio", "hyper", "hyper-util", "rusqlite", "rustix"];
 const IMPURE_WORDS: &[&str] = &["std::fs", "std::net", "std::process", "std::thread", "async fn", ".await"];
 
@@ -32,7 +34,7 @@ const BIGQUERY_WORDS: &[&str] =
 /// Libraries that hold private keys.
 const KEY_CRATES: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["registry", "identity"]),
-    ("aws-lc-rs", &["registry", "ledger"]),
+    ("aws-lc-rs", &["registry", "ledger", "analyzer"]),
     ("zeroize", &["registry"]),
     // The private CA's own key.
     ("rcgen", &["sidecar"]),

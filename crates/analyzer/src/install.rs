@@ -51,7 +51,8 @@ pub fn find(cache: &Path) -> Result<Option<Installed>, InstallError> {
         .map_err(|error| InstallError(format!("{}: {error}", path.display())))?;
     // Compiled code is trusted as it lies there: nobody else may have been able to change it.
     let ours = rustix_uid();
-    let is_private = |meta: &fs::Metadata| (meta.uid() == ours || meta.uid() == 0) && meta.mode() & 0o022 == 0;
+    let is_private =
+        |meta: &fs::Metadata| (meta.uid() == ours || meta.uid() == 0) && meta.mode() & 0o022 == 0;
     if !meta.is_file() || !is_private(&meta) || !is_private(&folder) {
         return Err(InstallError(format!(
             "{} could have been written by somebody else; remove it and run 'hansard analyzer install'",

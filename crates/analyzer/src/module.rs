@@ -57,11 +57,12 @@ fn make_private(wasm: &mut [u8]) -> Option<()> {
         let (_, end) = leb(wasm, at_max)?;
         wasm[body + 1] = 1;
         let mut pages = PAGES_MAX;
-        for place in at_max..end {
-            let more = if place + 1 < end { 0x80 } else { 0 };
-            wasm[place] = (pages & 0x7f) as u8 | more;
+        let (last, before) = wasm[at_max..end].split_last_mut()?;
+        for byte in before {
+            *byte = (pages & 0x7f) as u8 | 0x80;
             pages >>= 7;
         }
+        *last = (pages & 0x7f) as u8;
         return Some(());
     }
     None

@@ -12,8 +12,8 @@ use wasmtime::{Engine, InstancePre, Linker};
 use googlesql::{Busy, ParserJob, Parsers};
 
 use crate::guest::Guest;
-use crate::wasi::{self, Host};
 use crate::module;
+use crate::wasi::{self, Host};
 
 /// So many texts may wait.
 const WAITING_MAX: usize = 256;

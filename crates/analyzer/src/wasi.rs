@@ -53,12 +53,14 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> Result<()> {
         stat[4] = ZONES.len() as u8;
         write(&mut guest, at, &stat)
     })?;
-    linker.func_wrap(WASI, "fd_prestat_dir_name", |mut guest: Guest, fd: i32, at: i32, len: i32| {
-        match ZONES.as_bytes().get(..len as u32 as usize) {
+    linker.func_wrap(
+        WASI,
+        "fd_prestat_dir_name",
+        |mut guest: Guest, fd: i32, at: i32, len: i32| match ZONES.as_bytes().get(..len as u32 as usize) {
             Some(name) if fd == ZONES_FD => write(&mut guest, at, name),
             _ => Ok(BADF),
-        }
-    })?;
+        },
+    )?;
     linker.func_wrap(WASI, "fd_fdstat_get", |mut guest: Guest, fd: i32, at: i32| {
         let mut stat = [0xff; FDSTAT_LEN];
         stat[..8].fill(0);
@@ -119,13 +121,17 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> Result<()> {
         write(&mut guest, read, &total.to_le_bytes())
     })?;
     linker.func_wrap(WASI, "fd_pread", |_: i32, _: i32, _: i32, _: i64, _: i32| BADF)?;
-    linker.func_wrap(WASI, "fd_write", |mut guest: Guest, _: i32, parts: i32, count: i32, written: i32| {
-        let mut total = 0u32;
-        for part in 0..count.clamp(0, PARTS_MAX) {
-            total = total.wrapping_add(part_at(&mut guest, parts, part)?.1 as u32);
-        }
-        write(&mut guest, written, &total.to_le_bytes())
-    })?;
+    linker.func_wrap(
+        WASI,
+        "fd_write",
+        |mut guest: Guest, _: i32, parts: i32, count: i32, written: i32| {
+            let mut total = 0u32;
+            for part in 0..count.clamp(0, PARTS_MAX) {
+                total = total.wrapping_add(part_at(&mut guest, parts, part)?.1 as u32);
+            }
+            write(&mut guest, written, &total.to_le_bytes())
+        },
+    )?;
     Ok(())
 }
 

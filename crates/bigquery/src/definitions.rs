@@ -13,7 +13,9 @@ use crate::route::percent_encode;
 pub(crate) fn objects(footprint: &Footprint, needs: Needs) -> Vec<Object> {
     let mut found = BTreeSet::new();
     let mut add = |kind, names: &BTreeSet<String>| {
-        found.extend(names.iter().filter(|name| is_object(name)).map(|name| Object { kind, name: name.clone() }));
+        found.extend(
+            names.iter().filter(|name| is_object(name)).map(|name| Object { kind, name: name.clone() }),
+        );
     };
     for deed in &footprint.statements {
         if needs.tables {
@@ -84,7 +86,8 @@ pub(crate) async fn define(
             let info = &body["remoteModelInfo"];
             if info.is_object() {
                 let by = info["connection"].as_str().or(info["endpoint"].as_str()).unwrap_or(&object.name);
-                for deed in footprint.statements.iter_mut().filter(|deed| deed.models.contains(&object.name)) {
+                for deed in footprint.statements.iter_mut().filter(|deed| deed.models.contains(&object.name))
+                {
                     deed.connections.insert(by.to_owned());
                 }
             }
@@ -107,7 +110,12 @@ fn not_known(footprint: &mut Footprint, object: &Object) {
 
 async fn view(reader: &Reader, mut footprint: Footprint, name: &str, body: &Value) -> Footprint {
     let (view, materialized) = (&body["view"], &body["materializedView"]);
-    let Some(query) = view["query"].as_str().or(materialized["query"].as_str()) else { return footprint };
+    let Some(query) = view["query"].as_str().or(materialized["query"].as_str()) else {
+        if body["type"].as_str().is_some_and(|kind| kind.ends_with("VIEW")) {
+            not_known(&mut footprint, &Object { kind: ObjectKind::Table, name: name.to_owned() });
+        }
+        return footprint;
+    };
     let is_legacy = view.is_object() && view["useLegacySql"].as_bool().unwrap_or(true);
     let behind = read(reader, query.to_owned(), name, is_legacy).await;
     for deed in footprint.statements.iter_mut().filter(|deed| deed.read.contains(name)) {
@@ -123,13 +131,15 @@ async fn routine(reader: &Reader, mut footprint: Footprint, name: &str, body: &V
     let behind = match body["definitionBody"].as_str().filter(|_| is_sql) {
         None => Footprint::default(),
         Some(text) => {
-            let is_statement = matches!(body["routineType"].as_str(), Some("PROCEDURE" | "TABLE_VALUED_FUNCTION"));
+            let is_statement =
+                matches!(body["routineType"].as_str(), Some("PROCEDURE" | "TABLE_VALUED_FUNCTION"));
             // The body of a function is an expression.
             let text = if is_statement { text.to_owned() } else { format!("SELECT ({text}\n)") };
             read(reader, text, name, false).await
         }
     };
-    let options = ["remoteFunctionOptions", "sparkOptions", "externalRuntimeOptions"].map(|field| &body[field]);
+    let options =
+        ["remoteFunctionOptions", "sparkOptions", "externalRuntimeOptions"].map(|field| &body[field]);
     let connection = options.iter().find(|options| options.is_object()).map(|options| {
         options["connection"].as_str().or(options["runtimeConnection"].as_str()).unwrap_or(name).to_owned()
     });
@@ -148,7 +158,7 @@ async fn routine(reader: &Reader, mut footprint: Footprint, name: &str, body: &V
         }
     }
     footprint.statements.extend(called);
-    footprint.is_dynamic |= behind.is_dynamic;
+    footprint.makes_text |= behind.makes_text;
     footprint.unsure.extend(behind.unsure);
     footprint
 }

@@ -30,8 +30,16 @@ pub enum Named {
 
 /// Methods without SQL, and the statements that they equal. `jobs.query` and query jobs carry their own.
 pub const DOORS: &[Door] = &[
-    d("jobs.insert", &["LOAD_DATA", "EXPORT_DATA", "EXPORT_MODEL", "CREATE_TABLE", "CREATE_SNAPSHOT_TABLE"], Named::None),
-    d("tables.insert", &["CREATE_TABLE", "CREATE_VIEW", "CREATE_MATERIALIZED_VIEW", "CREATE_EXTERNAL_TABLE"], Named::Written),
+    d(
+        "jobs.insert",
+        &["LOAD_DATA", "EXPORT_DATA", "EXPORT_MODEL", "CREATE_TABLE", "CREATE_SNAPSHOT_TABLE"],
+        Named::None,
+    ),
+    d(
+        "tables.insert",
+        &["CREATE_TABLE", "CREATE_VIEW", "CREATE_MATERIALIZED_VIEW", "CREATE_EXTERNAL_TABLE"],
+        Named::Written,
+    ),
     d("tables.patch", &["ALTER_TABLE", "ALTER_VIEW", "ALTER_MATERIALIZED_VIEW"], Named::Written),
     d("tables.update", &["ALTER_TABLE", "ALTER_VIEW", "ALTER_MATERIALIZED_VIEW"], Named::Written),
     d("tables.delete", &["DROP_TABLE"], Named::Written),

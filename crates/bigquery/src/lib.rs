@@ -7,6 +7,7 @@ mod route;
 mod understand;
 mod touches;
 mod doors;
+mod configured;
 mod reading;
 mod definitions;
 mod trial;
@@ -28,13 +29,13 @@ pub use doors::{DOORS, Door, Named};
 pub use json::RowColumns;
 pub use methods::{Effect, METHODS, Method, Shape, named};
 pub use reading::Reader;
-pub use trial::{Trial, trial};
 pub use refuse::{error_body, token_error};
+pub use trial::{Trial, trial};
 
 use bytes::Bytes;
 use gateway::{
-    Action, Answer, Cleared, Definition, Inspect, JobRef, JobsSeen, Marks, Need, Needs, Object, Question, Refusal, Reply, Request,
-    Speaks, Upstream,
+    Action, Answer, Cleared, Definition, Inspect, JobRef, JobsSeen, Marks, Need, Needs, Object, Question,
+    Refusal, Reply, Request, Speaks, Upstream,
 };
 use http::{Method as Verb, Uri};
 use hyper::body::Incoming;
@@ -133,7 +134,7 @@ impl Upstream for BigQuery {
 
     async fn describe(&self, action: &Action<Plan>) -> Footprint {
         let reading = match &action.plan {
-            Plan::Rest(plan) => plan.reading.as_ref(),
+            Plan::Rest(plan) => plan.reading.as_deref(),
             Plan::Storage(_) => None,
         };
         match reading {

@@ -114,7 +114,10 @@ fn describe(reading: &Reading, parser: &mut dyn googlesql::Parser) -> Descriptio
     let mut description = googlesql::describe(&reading.sql, &defaults, parser);
     if reading.dialect == Dialect::Legacy {
         let reads = description.statements.iter().any(|one| {
-            !one.read.is_empty() || !one.functions.is_empty() || !one.routines.is_empty() || !one.unknown.is_empty()
+            !one.read.is_empty()
+                || !one.functions.is_empty()
+                || !one.routines.is_empty()
+                || !one.unknown.is_empty()
         });
         if reads {
             // It can only select, but what, and by which functions, is another language's to say.
@@ -135,7 +138,7 @@ fn add(footprint: &mut Footprint, description: &Description) {
     if definitions.is_empty() {
         footprint.kind.clone_from(&description.kind);
         footprint.is_script = description.is_script;
-        footprint.is_dynamic = description.is_dynamic;
+        footprint.makes_text = description.is_dynamic;
     }
     footprint.unsure.extend(description.unsure.iter().cloned());
     footprint.guessed = description.guessed.iter().map(deed).collect();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use gateway::{Action, Inspect, JobRef, Marks, Reason, Refusal, Request};
 use http::HeaderMap;
-use record::{Access, Deed, Footprint, Job, Knowledge, RequestFacts, Statement};
+use record::{Access, Footprint, Job, RequestFacts, Statement};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -14,6 +14,7 @@ use std::io::Read;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use crate::configured::query_footprint;
 use crate::doors;
 use crate::json::{Edit, Mask, Members, Splice, check_plain, members};
 use crate::methods::{Effect, Method, Shape};
@@ -52,7 +53,7 @@ pub struct Plan {
     /// The schema may be missing in what is delivered, and is kept beside it.
     pub(crate) keeps_schema: bool,
     /// The text, if it carries one.
-    pub(crate) reading: Option<Reading>,
+    pub(crate) reading: Option<Box<Reading>>,
 }
 
 /// How much of a body must be there.
@@ -87,26 +88,26 @@ fn find(text: &[u8], wanted: &[u8], from: usize) -> Option<usize> {
 /// What a JSON body says that matters here. One struct serves both doors of a query.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Asked {
-    query: Option<String>,
-    query_parameters: Option<Value>,
-    labels: Option<Value>,
-    dry_run: Option<Value>,
-    location: Option<String>,
-    maximum_bytes_billed: Option<Value>,
-    request_id: Option<Value>,
-    use_legacy_sql: Option<Value>,
-    default_dataset: Option<Value>,
+pub(crate) struct Asked {
+    pub(crate) query: Option<String>,
+    pub(crate) query_parameters: Option<Value>,
+    pub(crate) labels: Option<Value>,
+    pub(crate) dry_run: Option<Value>,
+    pub(crate) location: Option<String>,
+    pub(crate) maximum_bytes_billed: Option<Value>,
+    pub(crate) request_id: Option<Value>,
+    pub(crate) use_legacy_sql: Option<Value>,
+    pub(crate) default_dataset: Option<Value>,
     #[serde(deserialize_with = "object")]
-    job_reference: Option<AskedReference>,
+    pub(crate) job_reference: Option<AskedReference>,
     #[serde(deserialize_with = "object")]
-    configuration: Option<AskedConfiguration>,
-    connection_properties: Option<Vec<Property>>,
+    pub(crate) configuration: Option<AskedConfiguration>,
+    pub(crate) connection_properties: Option<Vec<Property>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct AskedReference {
+pub(crate) struct AskedReference {
     project_id: Option<String>,
     job_id: Option<String>,
     location: Option<String>,
@@ -114,35 +115,35 @@ struct AskedReference {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct AskedConfiguration {
-    dry_run: Option<Value>,
-    labels: Option<Value>,
+pub(crate) struct AskedConfiguration {
+    pub(crate) dry_run: Option<Value>,
+    pub(crate) labels: Option<Value>,
     #[serde(deserialize_with = "object")]
-    query: Option<AskedQuery>,
+    pub(crate) query: Option<AskedQuery>,
     #[serde(deserialize_with = "object")]
-    copy: Option<AskedSources>,
+    pub(crate) copy: Option<AskedSources>,
     #[serde(deserialize_with = "object")]
-    extract: Option<AskedSources>,
+    pub(crate) extract: Option<AskedSources>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct AskedQuery {
-    query: Option<String>,
-    query_parameters: Option<Value>,
-    maximum_bytes_billed: Option<Value>,
-    connection_properties: Option<Vec<Property>>,
-    use_legacy_sql: Option<Value>,
-    default_dataset: Option<Value>,
-    destination_table: Option<Value>,
-    table_definitions: Option<Value>,
-    write_disposition: Value,
-    user_defined_function_resources: Option<Value>,
+pub(crate) struct AskedQuery {
+    pub(crate) query: Option<String>,
+    pub(crate) query_parameters: Option<Value>,
+    pub(crate) maximum_bytes_billed: Option<Value>,
+    pub(crate) connection_properties: Option<Vec<Property>>,
+    pub(crate) use_legacy_sql: Option<Value>,
+    pub(crate) default_dataset: Option<Value>,
+    pub(crate) destination_table: Option<Value>,
+    pub(crate) table_definitions: Option<Value>,
+    pub(crate) write_disposition: Value,
+    pub(crate) user_defined_function_resources: Option<Value>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct AskedSources {
+pub(crate) struct AskedSources {
     source_table: Option<TableName>,
     source_tables: Option<Vec<TableName>>,
 }
@@ -284,7 +285,7 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
             repeatable: is_dry || only_reads,
             upload_id: route.query_value("upload_id").map(str::to_owned),
             keeps_schema: fields.is_some(),
-            reading,
+            reading: reading.map(Box::new),
             kind: route.kind,
         },
     })
@@ -315,7 +316,8 @@ fn footprint(
         let job = configuration.and_then(|configuration| doors::job(&configuration, project));
         return Ok((job.unwrap_or(writes), None));
     }
-    let is_definition = ["tables.", "datasets.", "routines."].iter().any(|begin| method.name.starts_with(begin));
+    let is_definition =
+        ["tables.", "datasets.", "routines."].iter().any(|begin| method.name.starts_with(begin));
     let value = match is_definition && method.effect == Effect::Write {
         true => body.value()?,
         false => None,
@@ -330,76 +332,6 @@ fn footprint(
         in_session: false,
     });
     Ok((footprint, reading))
-}
-
-/// A query's configuration: where its result goes, what its names mean, what it brings from outside.
-fn query_footprint(sql: &str, project: &str, asked: &Asked) -> (Footprint, Option<Reading>) {
-    let none = AskedQuery::default();
-    let query = asked.configuration.as_ref().and_then(|configuration| configuration.query.as_ref());
-    let query = query.unwrap_or(&none);
-    let name = |value: &Value, part: &str| value[part].as_str().unwrap_or_default().to_owned();
-    let mut brought = Deed { overwrites: doors::overwrites(&query.write_disposition), ..Deed::default() };
-    for definition in query.table_definitions.iter().filter_map(Value::as_object).flat_map(|all| all.values()) {
-        brought.sources.extend(doors::addresses(&definition["sourceUris"]));
-        brought.connections.extend(definition["connectionId"].as_str().map(str::to_owned));
-    }
-    if query.user_defined_function_resources.as_ref().is_some_and(|resources| !resources.is_null()) {
-        brought.unknown.insert(Knowledge::Tables, "it brings functions of its own".to_owned());
-    }
-    let result = query.destination_table.as_ref().filter(|table| table.is_object()).map(|table| {
-        let own = name(table, "projectId");
-        let own = if own.is_empty() { project } else { own.as_str() };
-        doors::table_name(own, &name(table, "datasetId"), &name(table, "tableId"))
-    });
-    let properties: Vec<&Property> =
-        asked.connection_properties.iter().chain(&query.connection_properties).flatten().collect();
-    let property = |wanted: &str| properties.iter().find(|property| property.key == wanted).map(|one| &one.value);
-    let defaults = asked.default_dataset.as_ref().or(query.default_dataset.as_ref()).filter(|one| one.is_object());
-    let default_project = defaults
-        .map(|defaults| name(defaults, "projectId"))
-        .filter(|project| !project.is_empty())
-        .or(property("dataset_project_id").cloned())
-        .unwrap_or_else(|| project.to_owned());
-    let reading = Reading {
-        sql: sql.to_owned(),
-        project: default_project,
-        dataset: defaults.map(|defaults| name(defaults, "datasetId")).unwrap_or_default(),
-        dialect: dialect(sql, asked.use_legacy_sql.as_ref().or(query.use_legacy_sql.as_ref())),
-        in_session: property("session_id").is_some(),
-    };
-    let parameters = asked.query_parameters.as_ref().or(query.query_parameters.as_ref());
-    let footprint = Footprint {
-        statements: vec![brought],
-        access: Access::Write,
-        result_table: result.unwrap_or_default(),
-        parameters: parameters.map(named_parameters).unwrap_or_default(),
-        ..Footprint::default()
-    };
-    (footprint, Some(reading))
-}
-
-/// The text's own first line wins; BigQuery's default is legacy SQL.
-fn dialect(sql: &str, use_legacy: Option<&Value>) -> Dialect {
-    let begins = |mark: &str| sql.trim_start().get(..mark.len()).is_some_and(|start| start.eq_ignore_ascii_case(mark));
-    let is_legacy = match use_legacy {
-        _ if begins("#standardsql") => false,
-        _ if begins("#legacysql") => true,
-        Some(value) => value.as_bool() != Some(false) && value.as_str() != Some("false"),
-        None => true,
-    };
-    if is_legacy { Dialect::Legacy } else { Dialect::GoogleSql }
-}
-
-/// Parameters by name, or by place from 1; what is no scalar, as JSON.
-fn named_parameters(parameters: &Value) -> BTreeMap<String, String> {
-    let list = parameters.as_array().into_iter().flatten().enumerate();
-    list.map(|(at, parameter)| {
-        let name = parameter["name"].as_str().map_or_else(|| (at + 1).to_string(), str::to_owned);
-        let value = &parameter["parameterValue"];
-        let text = value["value"].as_str().map_or_else(|| value.to_string(), str::to_owned);
-        (name, text)
-    })
-    .collect()
 }
 
 fn method_of(route: &Route) -> Option<&'static Method> {

@@ -4,8 +4,8 @@ use identity::{Identified, Stranger};
 use ledger::{IntentDraft, OpenRecord, Recording, StatementText, failpoint};
 use policy::RecordAs;
 use record::{
-    Actor, Client, Decision, Effect, Footprint, Job, PrincipalKind, RecordId, RecordKind, RequestFacts, Retained,
-    SessionId, Statement, Target, Task,
+    Actor, Client, Decision, Effect, Footprint, Job, PrincipalKind, RecordId, RecordKind, RequestFacts,
+    Retained, SessionId, Statement, Target, Task,
 };
 use registry::Connection;
 use std::collections::BTreeMap;
@@ -354,13 +354,15 @@ impl<U: Upstream> Gateway<U> {
         let connection = &rulebook.registry.connections[at];
         let sql = action.text.sql.as_deref().unwrap_or_default();
         let is_agent = who.principal.kind == PrincipalKind::Agent;
-        let is_read = rulebook.rules.reads_statement() || is_agent || !asker.reads_all && may_read_history(sql);
+        let is_read =
+            rulebook.rules.reads_statement() || is_agent || !asker.reads_all && may_read_history(sql);
         let mut footprint = match is_read {
             true => self.upstream.describe(action).await,
             false => action.footprint.clone(),
         };
         let tables = rulebook.rules.reads_tables();
-        let needs = Needs { tables, routines: tables || is_agent, models: is_agent };
+        let unseen = !asker.reads_all && footprint.calls_unseen();
+        let needs = Needs { tables, routines: tables || is_agent || unseen, models: is_agent };
         if needs != Needs::default() {
             let by = (connection.name.as_str(), asker.account.as_deref());
             footprint = self.look_up(footprint, needs, by, record).await;

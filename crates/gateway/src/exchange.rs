@@ -165,7 +165,8 @@ impl<U: Upstream> Gateway<U> {
 /// The reply with what rules say to whoever reads it.
 fn warned(mut reply: Reply, warnings: &[String]) -> Reply {
     for warning in warnings {
-        let text: String = warning.chars().map(|one| if one.is_ascii_graphic() { one } else { ' ' }).collect();
+        let text: String =
+            warning.chars().map(|one| if one.is_ascii_graphic() { one } else { ' ' }).collect();
         if let Ok(value) = HeaderValue::from_str(&text) {
             reply.headers_mut().append(WARNING_HEADER, value);
         }

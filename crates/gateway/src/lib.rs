@@ -25,15 +25,14 @@ pub use admission::{Cleared, Forwardable, Permit};
 pub use check::Check;
 pub use exchange::{Gateway, GatewayConfig};
 pub use limits::*;
-pub use lookups::Definition;
 pub use listener::{Listener, Routes, serve};
+pub use lookups::Definition;
 pub use metrics::{METRICS, Metrics};
 pub use refusal::{Reason, Refusal};
 pub use reply::{Reply, ReplyBody, full};
 pub use request::{BodyError, ClientAddress, Inspect, Presence, Present, Request, RequestBody, own_request};
 pub use rulebook::{ConnectionRules, Rulebook, Standing, Standings};
 pub use upstream::{
-    Access, Action, Answer, AnswerBody, Chunk, JobRef, JobSeen, JobsSeen, Learnt, Manner, Marks, Need, Needs, Object,
-    ObjectKind,
-    NextChunk, Question, Speaks, Touch, Upstream, UpstreamFault,
+    Access, Action, Answer, AnswerBody, Chunk, JobRef, JobSeen, JobsSeen, Learnt, Manner, Marks, Need, Needs,
+    NextChunk, Object, ObjectKind, Question, Speaks, Touch, Upstream, UpstreamFault,
 };

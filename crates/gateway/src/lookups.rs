@@ -29,10 +29,13 @@ type Whose = (String, Option<String>);
 /// An answer: its status and body, or none.
 pub type Definition = Option<(StatusCode, Bytes)>;
 
+/// A definition, until when it is remembered.
+type Known = HashMap<(Whose, Object), (Timestamp, Arc<Definition>)>;
+
 /// Definitions that were asked for.
 #[derive(Default)]
 pub(crate) struct Lookups {
-    known: Mutex<HashMap<(Whose, Object), (Timestamp, Arc<Definition>)>>,
+    known: Mutex<Known>,
     /// Names that are being changed, until when nothing of them is remembered.
     unstable: Mutex<HashMap<String, Timestamp>>,
 }
@@ -45,7 +48,8 @@ impl Lookups {
     }
 
     fn keep(&self, key: (Whose, Object), definition: Arc<Definition>, now: Timestamp) {
-        let is_short = definition.as_ref().as_ref().is_none_or(|(_, body)| body.len() <= DEFINITION_BYTES_MAX);
+        let is_short =
+            definition.as_ref().as_ref().is_none_or(|(_, body)| body.len() <= DEFINITION_BYTES_MAX);
         if definition.is_none() || !is_short || self.is_unstable(&key.1.name, now) {
             return;
         }
@@ -113,7 +117,12 @@ impl<U: Upstream> Gateway<U> {
         footprint
     }
 
-    async fn definition(&self, object: &Object, by: (&str, Option<&str>), cause: RecordId) -> Arc<Definition> {
+    async fn definition(
+        &self,
+        object: &Object,
+        by: (&str, Option<&str>),
+        cause: RecordId,
+    ) -> Arc<Definition> {
         let now = self.clock.now();
         let key = ((by.0.to_owned(), by.1.map(str::to_owned)), object.clone());
         if let Some(known) = self.lookups.get(&key, now) {

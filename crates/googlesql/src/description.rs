@@ -119,7 +119,8 @@ impl Description {
 
     /// All tables, sorted.
     pub fn tables(&self) -> Vec<String> {
-        let tables = self.statements.iter().flat_map(|statement| statement.read.iter().chain(&statement.written));
+        let tables =
+            self.statements.iter().flat_map(|statement| statement.read.iter().chain(&statement.written));
         tables.collect::<BTreeSet<_>>().into_iter().cloned().collect()
     }
 }

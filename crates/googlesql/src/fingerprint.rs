@@ -20,3 +20,8 @@ pub fn normal_form(sql: &str) -> Option<String> {
     }
     Some(form)
 }
+
+/// Where the text's tokens stand, in order; what lies between is white space and comments. None if it can't be read.
+pub fn spans(sql: &str) -> Option<Vec<std::ops::Range<usize>>> {
+    Some(lex(sql).ok()?.into_iter().map(|token| token.span).collect())
+}

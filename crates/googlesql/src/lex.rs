@@ -65,8 +65,8 @@ impl Lexer<'_> {
             self.at += rest.find(['\n', '\r']).unwrap_or(rest.len());
             return Ok(());
         }
-        if rest.starts_with("/*") {
-            self.at += rest[2..].find("*/").ok_or(LexError)? + 4;
+        if let Some(comment) = rest.strip_prefix("/*") {
+            self.at += comment.find("*/").ok_or(LexError)? + 4;
             return Ok(());
         }
         if let Some(prefix) = string_prefix(rest) {

@@ -11,11 +11,12 @@ mod constant;
 mod name;
 mod scope;
 mod description;
+mod kinds;
 mod walk;
 mod fingerprint;
 
 pub use description::{Branch, Description, Knowledge, Statement};
-pub use fingerprint::normal_form;
+pub use fingerprint::{normal_form, spans};
 pub use name::Defaults;
 
 use std::fmt;

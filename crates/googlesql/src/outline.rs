@@ -188,7 +188,8 @@ impl Reader<'_> {
             && self.symbol(self.at).is_empty()
             && self.tokens[self.at].kind == TokenKind::Word
         {
-            let ends = matches!(self.word(self.at).as_str(), "IF" | "LOOP" | "WHILE" | "FOR" | "CASE" | "REPEAT");
+            let ends =
+                matches!(self.word(self.at).as_str(), "IF" | "LOOP" | "WHILE" | "FOR" | "CASE" | "REPEAT");
             let is_label = matches!(self.symbol(self.at + 1), ";") || self.at + 1 == self.tokens.len();
             if !ends && !is_label {
                 break;
@@ -199,7 +200,9 @@ impl Reader<'_> {
 
     fn begins_a_transaction(&self) -> bool {
         let next = self.at + 1;
-        matches!(self.word(next).as_str(), "TRANSACTION" | "TRAN") || self.symbol(next) == ";" || next == self.tokens.len()
+        matches!(self.word(next).as_str(), "TRANSACTION" | "TRAN")
+            || self.symbol(next) == ";"
+            || next == self.tokens.len()
     }
 
     /// `@{...}` or `@5` before a statement.
@@ -210,7 +213,9 @@ impl Reader<'_> {
         let depth = self.tokens[self.at].depth;
         self.at += 1;
         if self.symbol(self.at) == "{" {
-            while self.at < self.tokens.len() && !(self.symbol(self.at) == "}" && self.tokens[self.at].depth == depth) {
+            while self.at < self.tokens.len()
+                && !(self.symbol(self.at) == "}" && self.tokens[self.at].depth == depth)
+            {
                 self.at += 1;
             }
         }
@@ -336,8 +341,8 @@ impl Reader<'_> {
         match first.as_str() {
             "SELECT" | "WITH" | "FROM" | "VALUES" | "GRAPH" | "TABLE" => "SELECT".to_owned(),
             "" if self.symbol(start) == "(" => "SELECT".to_owned(),
-            "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "CALL" | "ASSERT" | "GRANT" | "REVOKE" | "DECLARE" | "SET"
-            | "RAISE" | "RETURN" => match (first.as_str(), second.as_str()) {
+            "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "CALL" | "ASSERT" | "GRANT" | "REVOKE" | "DECLARE"
+            | "SET" | "RAISE" | "RETURN" => match (first.as_str(), second.as_str()) {
                 ("SET", "TRANSACTION") => "SET_TRANSACTION".to_owned(),
                 _ => first,
             },
@@ -362,12 +367,16 @@ impl Reader<'_> {
         let object = loop {
             let word = self.word(at);
             match word.as_str() {
-                "OR" | "REPLACE" | "TEMP" | "TEMPORARY" | "PUBLIC" | "PRIVATE" | "UNIQUE" | "NULL_FILTERED"
-                | "AGGREGATE" | "APPROX" if at < end && !(word == "APPROX" && verb.is_empty()) => at += 1,
+                "OR" | "REPLACE" | "TEMP" | "TEMPORARY" | "PUBLIC" | "PRIVATE" | "UNIQUE"
+                | "NULL_FILTERED" | "AGGREGATE" | "APPROX"
+                    if at < end && !(word == "APPROX" && verb.is_empty()) =>
+                {
+                    at += 1
+                }
                 "RECURSIVE" if at < end => at += 1,
                 "ALL" if verb != "CREATE" => at += 1,
-                "SEARCH" | "VECTOR" | "SNAPSHOT" | "EXTERNAL" | "MATERIALIZED" | "PROPERTY" | "ROW" | "PRIVILEGE"
-                | "LOCALITY" => {
+                "SEARCH" | "VECTOR" | "SNAPSHOT" | "EXTERNAL" | "MATERIALIZED" | "PROPERTY" | "ROW"
+                | "PRIVILEGE" | "LOCALITY" => {
                     special = match word.as_str() {
                         "SEARCH" => "SEARCH_",
                         "VECTOR" => "VECTOR_",
@@ -387,7 +396,8 @@ impl Reader<'_> {
         if object == "TABLE" && self.word(at + 1) == "FUNCTION" {
             return format!("{verb}_TABLE_FUNCTION");
         }
-        let is_query = verb == "CREATE" && object == "TABLE" && special.is_empty() && self.has_query(at, end, depth);
+        let is_query =
+            verb == "CREATE" && object == "TABLE" && special.is_empty() && self.has_query(at, end, depth);
         let suffix = if is_query { "_AS_SELECT" } else { "" };
         format!("{verb}_{special}{object}{suffix}")
     }
@@ -414,7 +424,8 @@ impl Reader<'_> {
                 at = start + 1;
                 continue;
             }
-            if let Some(place) = path.iter().position(|part| part.eq_ignore_ascii_case("INFORMATION_SCHEMA")) {
+            if let Some(place) = path.iter().position(|part| part.eq_ignore_ascii_case("INFORMATION_SCHEMA"))
+            {
                 let view = path[place + 1..].join(".").to_ascii_uppercase();
                 self.out.catalogue.insert(format!("{}.INFORMATION_SCHEMA.{view}", path[..place].join(".")));
             }
@@ -432,7 +443,10 @@ impl Reader<'_> {
             self.tokens[at].depth == depth
                 && self.word(at) == "AS"
                 && (self.symbol(at + 1) == "("
-                    || matches!(self.word(at + 1).as_str(), "SELECT" | "WITH" | "FROM" | "TABLE" | "VALUES" | "GRAPH"))
+                    || matches!(
+                        self.word(at + 1).as_str(),
+                        "SELECT" | "WITH" | "FROM" | "TABLE" | "VALUES" | "GRAPH"
+                    ))
         })
     }
 }

@@ -80,11 +80,8 @@ static SHAPES: LazyLock<Shapes> = LazyLock::new(|| Shapes::read(include_str!("as
 
 impl Shapes {
     fn read(text: &'static str) -> Self {
-        let names: HashMap<&str, usize> = text
-            .lines()
-            .enumerate()
-            .filter_map(|(at, line)| Some((line.split(' ').next()?, at)))
-            .collect();
+        let names: HashMap<&str, usize> =
+            text.lines().enumerate().filter_map(|(at, line)| Some((line.split(' ').next()?, at))).collect();
         let messages: Vec<Message> = text.lines().map(|line| message(line, &names)).collect();
         let response = names["ParseResponse"];
         Self { messages, response }
@@ -104,7 +101,11 @@ fn message(line: &'static str, names: &HashMap<&str, usize>) -> Message {
         };
         Field { number: number.parse().expect("a number"), name, kind }
     });
-    Message { name: name.trim_start_matches('?'), is_wrapper: name.starts_with('?'), fields: fields.collect() }
+    Message {
+        name: name.trim_start_matches('?'),
+        is_wrapper: name.starts_with('?'),
+        fields: fields.collect(),
+    }
 }
 
 /// A message that is yet to be read into a node.
@@ -144,7 +145,9 @@ impl Tree {
             let field = shape.fields.iter().find(|field| field.number == number);
             let field = field.ok_or(TreeError("a field that the table does not know"))?;
             match (field.kind, value) {
-                (FieldKind::Number, Value::Number(value)) => self.add(one.into, field.name, Item::Number(value)),
+                (FieldKind::Number, Value::Number(value)) => {
+                    self.add(one.into, field.name, Item::Number(value))
+                }
                 (FieldKind::Text, Value::Bytes(value)) => {
                     let text = String::from_utf8_lossy(value).into_owned().into_boxed_str();
                     self.add(one.into, field.name, Item::Text(text));

@@ -28,8 +28,11 @@ pub(crate) fn run(command: &AnalyzerCommand) -> Result<(), Failure> {
         AnalyzerCommand::Install(args) => {
             let step = |step: &str| eprintln!("{step}");
             let installed = install(&cache, &step)?;
-            say(args.json, &json!({"installed": true, "path": installed.path, "sha256": analyzer::MODULE_SHA256}),
-                &format!("installed: {}", installed.path.display()));
+            say(
+                args.json,
+                &json!({"installed": true, "path": installed.path, "sha256": analyzer::MODULE_SHA256}),
+                &format!("installed: {}", installed.path.display()),
+            );
             Ok(())
         }
         AnalyzerCommand::Status(args) => {
@@ -44,9 +47,15 @@ pub(crate) fn run(command: &AnalyzerCommand) -> Result<(), Failure> {
                     installed.path.display()
                 ))
             })?;
-            say(args.json, &json!({"installed": true, "path": installed.path, "sha256": analyzer::MODULE_SHA256}),
-                &format!("installed: {} (GoogleSQL of 2025.11.2, SHA-256 {})", installed.path.display(),
-                analyzer::MODULE_SHA256));
+            say(
+                args.json,
+                &json!({"installed": true, "path": installed.path, "sha256": analyzer::MODULE_SHA256}),
+                &format!(
+                    "installed: {} (GoogleSQL of 2025.11.2, SHA-256 {})",
+                    installed.path.display(),
+                    analyzer::MODULE_SHA256
+                ),
+            );
             Ok(())
         }
     }

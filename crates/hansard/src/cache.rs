@@ -10,6 +10,8 @@ pub(crate) fn cache() -> Result<PathBuf, Failure> {
     let xdg = || env_var("XDG_CACHE_HOME").map(|cache| Path::new(&cache).join("hansard"));
     let home = || env_var("HOME").map(|home| Path::new(&home).join(".cache/hansard"));
     env_var("HANSARD_CACHE").map(PathBuf::from).or_else(xdg).or_else(home).ok_or_else(|| {
-        Failure::usage("neither HANSARD_CACHE nor HOME is set, so there is no place to install what hansard needs")
+        Failure::usage(
+            "neither HANSARD_CACHE nor HOME is set, so there is no place to install what hansard needs",
+        )
     })
 }

@@ -73,7 +73,10 @@ fn policy_text() -> String {
             policy::Who::Agents => format!("`allow_egress` with {}", default.opened_by),
             policy::Who::AllButAuditors => default.opened_by.to_owned(),
         };
-        text.push_str(&format!("| {} | {who} | {} | {} | {opened} |\n", default.name, default.what, default.why));
+        text.push_str(&format!(
+            "| {} | {who} | {} | {} | {opened} |\n",
+            default.name, default.what, default.why
+        ));
     }
     text
 }

@@ -175,6 +175,9 @@ rows = \"30d\"
 statements = \"400d\"
 records = \"7y\"
 
+[policy]
+include = [\"agents-default\"]          # `hansard policy preset agents-default` prints it; docs/policy.md
+
 {identity}
 [roles]                                 # CEL: who may use /api/v1; absent = nobody
 # auditor = \"'security' in principal.groups\"

@@ -186,7 +186,8 @@ impl Settings {
             })
             .map(|(connection, _)| connection)
             .collect();
-        let named = allowed.iter().filter(|connection| name.is_none_or(|name| connection.name.get_ref() == name));
+        let named =
+            allowed.iter().filter(|connection| name.is_none_or(|name| connection.name.get_ref() == name));
         let found: Vec<_> = named.collect();
         let names = || allowed.iter().map(|one| one.name.get_ref().as_str()).collect::<Vec<_>>().join(", ");
         match found[..] {
@@ -381,9 +382,15 @@ impl Settings {
         let (state, clock) = (rooms.state.clone(), rooms.clock.clone());
         let owners = Arc::new(Owners::start(state.clone()));
         let reader = Arc::new(crate::sql::reader());
-        let upstream =
-            bigquery::BigQuery::new(state.clone(), owners.clone(), clock.clone(), public_url, discovery, reader)
-                .map_err(|error| Failure::other_side(error.to_string()))?;
+        let upstream = bigquery::BigQuery::new(
+            state.clone(),
+            owners.clone(),
+            clock.clone(),
+            public_url,
+            discovery,
+            reader,
+        )
+        .map_err(|error| Failure::other_side(error.to_string()))?;
         let (ledger, rulebook) = (rooms.ledger.clone(), self.rulebook(rooms)?);
         Ok(Gateway::new(GatewayConfig { ledger, state, owners, upstream, clock, metrics, rulebook }))
     }

@@ -81,7 +81,8 @@ fn intent(session: SessionId, sql: &str) -> IntentDraft {
     }
 }
 
-const EVERYTHING: Recording = Recording { results: Retained::Rows, uploads: Retained::Hash, is_excluded: false };
+const EVERYTHING: Recording =
+    Recording { results: Retained::Rows, uploads: Retained::Hash, is_excluded: false };
 
 /// What a crash leaves of a ledger that writes one exchange: a copy of its journal, with the write-ahead log.
 fn crashed(folder: &Path, to: &Path) {

@@ -80,11 +80,14 @@ impl Policy {
     pub fn new(rules: Vec<Rule>) -> Self {
         let reads = |rule: &Rule| {
             rule.when.reads("statement")
-                || ["is_read", "is_write", "is_admin"].iter().any(|field| rule.when.reads_field("request", field))
+                || ["is_read", "is_write", "is_admin"]
+                    .iter()
+                    .any(|field| rule.when.reads_field("request", field))
                 || matches!(rule.action, RuleAction::Mask { .. })
         };
         let reads_statement = rules.iter().any(reads);
-        const TABLES: &[&str] = &["tables", "tables_read", "columns", "certain", "functions", "connections", "sources"];
+        const TABLES: &[&str] =
+            &["tables", "tables_read", "columns", "certain", "functions", "connections", "sources"];
         let asks = |rule: &Rule| {
             TABLES.iter().any(|field| rule.when.reads_field("statement", field))
                 || matches!(rule.action, RuleAction::Mask { .. } | RuleAction::Record(RecordAs::Excluded))
@@ -278,7 +281,10 @@ fn denial(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>) -> Denial {
     let name = &rule.name;
     let mut text = match (&hit.missing, &hit.broken) {
         (Some(field), _) => {
-            format!("Access Denied: hansard rule '{name}' asks about {field}, which is not known: {}.", why(field, question))
+            format!(
+                "Access Denied: hansard rule '{name}' asks about {field}, which is not known: {}.",
+                why(field, question)
+            )
         }
         (None, Some(broken)) => {
             format!("Access Denied: hansard rule '{name}' could not be evaluated, which denies ({broken}).")
@@ -379,7 +385,10 @@ fn default_denial(forbidden: &Forbidden, question: &Question<'_>) -> Denial {
             default.opened_by
         ),
         egress::Who::AllButAuditors => {
-            format!("Whoever runs the gateway can open it for connection '{connection}' by {}", default.opened_by)
+            format!(
+                "Whoever runs the gateway can open it for connection '{connection}' by {}",
+                default.opened_by
+            )
         }
     };
     let text = format!(

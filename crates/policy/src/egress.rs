@@ -113,8 +113,14 @@ pub struct Asked<'a> {
 
 /// Functions that run on models of other systems.
 const REMOTE_FUNCTIONS: &[&str] = &[
-    "ML.ANNOTATE_IMAGE", "ML.GENERATE_EMBEDDING", "ML.GENERATE_TEXT", "ML.GENERATE_TEXT_EMBEDDING", "ML.PROCESS_DOCUMENT",
-    "ML.TRANSCRIBE", "ML.TRANSLATE", "ML.UNDERSTAND_TEXT",
+    "ML.ANNOTATE_IMAGE",
+    "ML.GENERATE_EMBEDDING",
+    "ML.GENERATE_TEXT",
+    "ML.GENERATE_TEXT_EMBEDDING",
+    "ML.PROCESS_DOCUMENT",
+    "ML.TRANSCRIBE",
+    "ML.TRANSLATE",
+    "ML.UNDERSTAND_TEXT",
 ];
 /// Views of the catalogue that hold what others did.
 const HISTORY_VIEWS: &[&str] = &["JOBS", "SESSIONS"];
@@ -137,7 +143,9 @@ fn find(name: &str, footprint: &Footprint, asked: &Asked<'_>) -> Option<String> 
     let deeds: Vec<&Deed> = footprint.statements.iter().chain(&footprint.guessed).collect();
     let closed = |names: &BTreeSet<String>| names.iter().find(|name| !is_open(asked, name)).cloned();
     match name {
-        "export" => deeds.iter().find_map(|deed| closed(&deed.destinations).map(|to| format!("it exports to {to}"))),
+        "export" => {
+            deeds.iter().find_map(|deed| closed(&deed.destinations).map(|to| format!("it exports to {to}")))
+        }
         "foreign-project" => foreign(footprint, asked),
         "external-location" => {
             deeds.iter().find_map(|deed| closed(&deed.sources).map(|from| format!("it reads {from}")))
@@ -154,7 +162,7 @@ fn find(name: &str, footprint: &Footprint, asked: &Asked<'_>) -> Option<String> 
         }
         "dynamic" => {
             let is_unread = footprint.unknown(Knowledge::Kind).is_some() && footprint.guessed.is_empty();
-            let is_unread = footprint.is_dynamic || is_unread;
+            let is_unread = footprint.is_dynamic() || is_unread;
             (is_unread && !is_open(asked, "dynamic")).then(|| dynamic(footprint))
         }
         _ => history(footprint),
@@ -169,9 +177,7 @@ fn dynamic(footprint: &Footprint) -> String {
 fn is_open(asked: &Asked<'_>, name: &str) -> bool {
     asked.allow_egress.iter().any(|open| {
         let rest = name.strip_prefix(open.as_str());
-        let at_end = |rest: &str| {
-            rest.is_empty() || rest.starts_with(['.', '/']) || open.ends_with('/')
-        };
+        let at_end = |rest: &str| rest.is_empty() || rest.starts_with(['.', '/']) || open.ends_with('/');
         rest.is_some_and(at_end)
     })
 }
@@ -190,7 +196,8 @@ fn foreign(footprint: &Footprint, asked: &Asked<'_>) -> Option<String> {
         return Some(format!("it writes {table}, outside the connection's projects"));
     }
     let is_unseen = |deed: &&Deed| {
-        let reads = ["", "SELECT", "DECLARE", "SET"].contains(&deed.kind.as_str()) || deed.kind.ends_with("_SCHEMA");
+        const NO_TABLES: &[&str] = &["", "SELECT", "DECLARE", "SET", "GRANT", "REVOKE"];
+        let reads = NO_TABLES.contains(&deed.kind.as_str()) || deed.kind.ends_with("_SCHEMA");
         !reads && deed.written.is_empty() && deed.unknown.contains_key(&Knowledge::Tables)
     };
     let unseen = deeds().find(is_unseen)?;
@@ -210,7 +217,9 @@ fn remote_function(deed: &Deed, asked: &Asked<'_>) -> Option<String> {
     if deed.is_remote && is_routine(deed) && !is_open(asked, "routines") {
         return Some(format!("{} makes something remote", deed.kind));
     }
-    let called = deed.routines.iter().find(|name| !is_open(asked, name))?;
+    // A procedure is another line's.
+    let is_called = !deed.unknown.contains_key(&Knowledge::Kind);
+    let called = deed.routines.iter().find(|name| is_called && !is_open(asked, name))?;
     Some(format!("{called} may be a remote function, and could not be looked up"))
 }
 
@@ -255,5 +264,5 @@ fn history(footprint: &Footprint) -> Option<String> {
     if let Some(variable) = variables.find(|variable| HISTORY_VARIABLES.contains(&variable.as_str())) {
         return Some(format!("{variable} names jobs"));
     }
-    footprint.is_dynamic.then(|| dynamic(footprint))
+    footprint.is_dynamic().then(|| dynamic(footprint))
 }

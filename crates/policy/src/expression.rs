@@ -54,8 +54,7 @@ impl Expression {
             Reader { place, own: Vec::new(), reads: BTreeSet::new(), tables: Some(BTreeSet::new()) };
         reader.expression(program.expression())?;
         let known = program.references();
-        let functions: BTreeSet<String> =
-            known.functions().iter().map(|name| (*name).to_owned()).collect();
+        let functions: BTreeSet<String> = known.functions().iter().map(|name| (*name).to_owned()).collect();
         for function in functions {
             if !is_function(&function) {
                 return Err(ExpressionError(format!("unknown function '{function}'")));
@@ -134,7 +133,18 @@ const UNITS: &[(&str, i64)] = &[("kib", 1 << 10), ("mib", 1 << 20), ("gib", 1 <<
 /// CEL's standard functions (https://github.com/google/cel-spec, "List of Standard Definitions"); its operators and
 /// macros have names that no text can hold.
 const FUNCTIONS: &[&str] = &[
-    "bool", "bytes", "contains", "double", "endsWith", "int", "matches", "size", "startsWith", "string", "type", "uint",
+    "bool",
+    "bytes",
+    "contains",
+    "double",
+    "endsWith",
+    "int",
+    "matches",
+    "size",
+    "startsWith",
+    "string",
+    "type",
+    "uint",
 ];
 
 fn is_function(name: &str) -> bool {
@@ -194,14 +204,18 @@ impl Reader {
 
     /// `'p.d.t' in statement.tables`: the table is remembered.
     fn is_membership(&mut self, call: &CallExpr) -> bool {
-        let [IdedExpr { expr: Expr::Literal(LiteralValue::String(table)), .. }, IdedExpr { expr: Expr::Select(list), .. }] =
-            &call.args[..]
+        let [
+            IdedExpr { expr: Expr::Literal(LiteralValue::String(table)), .. },
+            IdedExpr { expr: Expr::Select(list), .. },
+        ] = &call.args[..]
         else {
             return false;
         };
         let Expr::Ident(variable) = &list.operand.expr else { return false };
         let known = VOCABULARY.iter().find(|known| known.variable == variable && known.name == list.field);
-        let Some(known) = known.filter(|known| is_list_of_tables(known.variable, known.name)) else { return false };
+        let Some(known) = known.filter(|known| is_list_of_tables(known.variable, known.name)) else {
+            return false;
+        };
         let fits = call.func_name == operators::IN && self.place.variables().contains(&known.variable);
         if fits && !self.own.contains(variable) {
             self.reads.insert((known.variable, known.name));

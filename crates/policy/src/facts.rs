@@ -29,7 +29,12 @@ pub const VOCABULARY: &[Field] = &[
     f("principal", "task", "string", "The task's id; asserted."),
     f("connection", "name", "string", "The connection that is used."),
     f("connection", "projects", "list(string)", "Its billing projects."),
-    f("request", "method", "string", "Google's method, such as `jobs.query` or `BigQueryRead.CreateReadSession`."),
+    f(
+        "request",
+        "method",
+        "string",
+        "Google's method, such as `jobs.query` or `BigQueryRead.CreateReadSession`.",
+    ),
     f(
         "request",
         "is_read",
@@ -38,7 +43,12 @@ pub const VOCABULARY: &[Field] = &[
          that is certain, and the result goes nowhere else.",
     ),
     f("request", "is_write", "bool", "Neither `is_read` nor `is_admin`."),
-    f("request", "is_admin", "bool", "It changes who may do what: IAM, row access policies, reservations, transfers."),
+    f(
+        "request",
+        "is_admin",
+        "bool",
+        "It changes who may do what: IAM, row access policies, reservations, transfers.",
+    ),
     f("request", "dry_run", "bool", "Nothing runs. Dry runs are decided as what they try."),
     f("request", "client_ip", "string", "Where it came from."),
     f("request", "user_agent", "string", "As the client says it."),
@@ -47,12 +57,17 @@ pub const VOCABULARY: &[Field] = &[
         "statement",
         "kind",
         "string",
-        "BigQuery's `statementType`: of the whole (`SCRIPT` if there are several), then of each statement in it; of a \
+        "BigQuery's statement type: of the whole (`SCRIPT` if there are several), then of each statement in it; of a \
          method without SQL, that of the statement it equals.",
     ),
     f("statement", "kinds", "list(string)", "The kinds of all statements of the exchange."),
     f("statement", "tables", "list(string)", "`project.dataset.table` of everything read or written."),
-    f("statement", "tables_read", "list(string)", "Those that are read; the targets of UPDATE, DELETE and MERGE too."),
+    f(
+        "statement",
+        "tables_read",
+        "list(string)",
+        "Those that are read; the targets of UPDATE, DELETE and MERGE too.",
+    ),
     f("statement", "tables_written", "list(string)", "Those that are written, made, changed or dropped."),
     f("statement", "columns", "list(string)", "`project.dataset.table.column`, where columns are known."),
     f(
@@ -62,7 +77,12 @@ pub const VOCABULARY: &[Field] = &[
         "Of UPDATE, DELETE and MERGE: there is a condition, and it is not always true (`TRUE`, `1=1`, `x=x`, an OR with \
          one of those, or one that asks nothing of the row). A MERGE is asked about as each of its branches, too.",
     ),
-    f("statement", "overwrites", "bool", "It replaces what is there: OR REPLACE, OVERWRITE, `WRITE_TRUNCATE`."),
+    f(
+        "statement",
+        "overwrites",
+        "bool",
+        "It replaces what is there: OR REPLACE, OVERWRITE, `WRITE_TRUNCATE`.",
+    ),
     f("statement", "is_temporary", "bool", "What it makes or drops lives only as long as its session."),
     f("statement", "is_script", "bool", "Several statements, or blocks, loops, variables."),
     f("statement", "is_dynamic", "bool", "Some of what it runs is made only as it runs."),
@@ -78,7 +98,12 @@ pub const VOCABULARY: &[Field] = &[
     f("statement", "destinations", "list(string)", "Addresses outside BigQuery that data is written to."),
     f("statement", "sources", "list(string)", "Addresses outside BigQuery that data is read from."),
     f("statement", "labels", "map(string, string)", "The job's labels, as the client set them."),
-    f("statement", "fingerprint", "string", "Equal for texts that differ in literals, case and white space alone."),
+    f(
+        "statement",
+        "fingerprint",
+        "string",
+        "Equal for texts that differ in literals, case and white space alone.",
+    ),
     f("statement", "parameters", "map(string, string)", "Query parameters by name, or by place from 1."),
     f("estimate", "bytes", "int", "Bytes that a dry run says it would process; unknown without one."),
     f("estimate", "usd", "double", "The same at the on-demand list price of 6.25 USD a TiB."),
@@ -89,8 +114,18 @@ pub const VOCABULARY: &[Field] = &[
     f("history", "statements_this_session", "int", "Exchanges of the session before this one."),
     f("history", "bytes_today", "int", "Bytes billed to the principal since midnight UTC."),
     f("history", "refusals_this_session", "int", "Refusals in the session before this one."),
-    f("history", "same_fingerprint_last_minute", "int", "How often the session sent such a statement in the last minute."),
-    f("approver", "id", "string", "In `approvers` only, as of `principal`; so are email, name, groups, kind and idp."),
+    f(
+        "history",
+        "same_fingerprint_last_minute",
+        "int",
+        "How often the session sent such a statement in the last minute.",
+    ),
+    f(
+        "approver",
+        "id",
+        "string",
+        "In `approvers` only, as of `principal`; so are email, name, groups, kind and idp.",
+    ),
     f("approver", "email", "string", ""),
     f("approver", "name", "string", ""),
     f("approver", "groups", "list(string)", ""),
@@ -116,7 +151,8 @@ pub(crate) fn is_covered(wildcard: &str, table: &str) -> bool {
 
 /// Whether what it writes ends with its session.
 fn is_temporary(deed: &Deed) -> bool {
-    let in_session = !deed.written.is_empty() && deed.written.iter().all(|table| table.starts_with("_SESSION."));
+    let in_session =
+        !deed.written.is_empty() && deed.written.iter().all(|table| table.starts_with("_SESSION."));
     deed.is_temporary || in_session
 }
 
@@ -137,9 +173,16 @@ impl Place {
         match self {
             Self::Access => &["principal", "connection"],
             Self::Rule => &["principal", "connection", "request", "statement", "estimate", "time", "history"],
-            Self::Approvers => {
-                &["principal", "connection", "request", "statement", "estimate", "time", "history", "approver"]
-            }
+            Self::Approvers => &[
+                "principal",
+                "connection",
+                "request",
+                "statement",
+                "estimate",
+                "time",
+                "history",
+                "approver",
+            ],
         }
     }
 }
@@ -308,7 +351,11 @@ pub(crate) struct View<'a> {
 impl<'a> View<'a> {
     /// The exchange as a whole, then each of its statements that differs from those before; a MERGE as each of its
     /// branches too.
-    pub(crate) fn all(footprint: &'a Footprint, sql: &'a str, labels: &'a BTreeMap<String, String>) -> Vec<Self> {
+    pub(crate) fn all(
+        footprint: &'a Footprint,
+        sql: &'a str,
+        labels: &'a BTreeMap<String, String>,
+    ) -> Vec<Self> {
         let whole = Self::whole(footprint, sql, labels);
         let mut views = vec![whole];
         let distinct: BTreeSet<&Deed> = footprint.statements.iter().collect();
@@ -335,7 +382,8 @@ impl<'a> View<'a> {
         let all = |pick: fn(&Deed) -> &BTreeSet<String>| {
             knows_kind.then(|| deeds.iter().flat_map(|deed| pick(deed).iter().map(String::as_str)).collect())
         };
-        let read: BTreeSet<&str> = deeds.iter().flat_map(|deed| deed.read.iter().map(String::as_str)).collect();
+        let read: BTreeSet<&str> =
+            deeds.iter().flat_map(|deed| deed.read.iter().map(String::as_str)).collect();
         let result = Some(footprint.result_table.as_str()).filter(|table| !table.is_empty());
         let written = deeds.iter().flat_map(|deed| deed.written.iter().map(String::as_str)).chain(result);
         let written: BTreeSet<&str> = written.collect();
@@ -366,7 +414,7 @@ impl<'a> View<'a> {
             overwrites: deeds.iter().any(|deed| deed.overwrites),
             is_temporary: !deeds.is_empty() && deeds.iter().all(is_temporary),
             is_script: footprint.is_script,
-            is_dynamic: footprint.is_dynamic,
+            is_dynamic: footprint.is_dynamic(),
             certain: footprint.is_certain(),
             functions: all(|deed| &deed.functions),
             models: all(|deed| &deed.models),

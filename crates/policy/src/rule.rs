@@ -21,7 +21,9 @@ pub struct Rule {
 pub enum RuleAction {
     Deny,
     /// Deny what touches these columns, or might, until it can mask them.
-    Mask { columns: Vec<ColumnPattern> },
+    Mask {
+        columns: Vec<ColumnPattern>,
+    },
     /// How much of an exchange is recorded.
     Record(RecordAs),
     /// Says something to whoever reads the record, and in a header of the answer.

@@ -11,8 +11,8 @@ pub struct Footprint {
     pub statements: Vec<Deed>,
     pub access: Access,
     pub is_script: bool,
-    /// Some of what it runs is made only as it runs, or is a procedure that was not looked up.
-    pub is_dynamic: bool,
+    /// Some of what it runs is made only as it runs.
+    pub makes_text: bool,
     pub is_dry_run: bool,
     /// Where its result is put, if somewhere else than in an anonymous table: `project.dataset.table`.
     pub result_table: String,
@@ -105,8 +105,11 @@ impl Footprint {
                 && deed.destinations.is_empty()
                 && !deed.unknown.contains_key(&Knowledge::Kind)
         };
-        let is_sure = self.unsure.is_empty() && !self.is_dynamic;
-        self.access == Access::Read && self.result_table.is_empty() && is_sure && self.statements.iter().all(reads)
+        let is_sure = self.unsure.is_empty() && !self.is_dynamic();
+        self.access == Access::Read
+            && self.result_table.is_empty()
+            && is_sure
+            && self.statements.iter().all(reads)
     }
 
     /// Whether it changes who may do what.
@@ -114,9 +117,22 @@ impl Footprint {
         self.access == Access::Admin || self.statements.iter().any(|deed| deed.changes_access)
     }
 
+    /// Whether some of what it runs is made only as it runs, or stands in a procedure that was not looked up.
+    pub fn is_dynamic(&self) -> bool {
+        self.makes_text || self.calls_unseen()
+    }
+
+    /// Whether it calls a procedure that was not looked up.
+    pub fn calls_unseen(&self) -> bool {
+        self.statements
+            .iter()
+            .any(|deed| !deed.routines.is_empty() && deed.unknown.contains_key(&Knowledge::Kind))
+    }
+
     /// Names that it makes, changes or drops.
     pub fn changed(&self) -> impl Iterator<Item = String> + '_ {
-        let changes = |deed: &&Deed| !matches!(deed.kind.as_str(), "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "MERGE");
+        let changes =
+            |deed: &&Deed| !matches!(deed.kind.as_str(), "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "MERGE");
         let deeds = self.statements.iter().filter(changes);
         deeds.flat_map(|deed| deed.written.iter().chain(&deed.defined).cloned())
     }
@@ -130,7 +146,8 @@ impl Footprint {
     /// All tables, sorted.
     pub fn tables(&self) -> Vec<String> {
         let tables = self.statements.iter().flat_map(|deed| deed.read.iter().chain(&deed.written));
-        tables.chain(Some(&self.result_table).filter(|table| !table.is_empty()))
+        tables
+            .chain(Some(&self.result_table).filter(|table| !table.is_empty()))
             .collect::<BTreeSet<_>>()
             .into_iter()
             .cloned()

@@ -18,7 +18,7 @@ pub use leaf::{
 pub use principal::{Principal, PrincipalKind};
 pub use record::{
     Actor, ActorAgent, ActorKind, ApprovalRef, Asserted, Client, Credential, CredentialKind, Decision,
-    DecisionTerm, Effect, Integrity, Job, ObservedRule, Outcome, Proof, Record, RecordKind, RequestFacts, ResultFacts,
-    Retained, Statement, Status, Target, Task, Times,
+    DecisionTerm, Effect, Integrity, Job, ObservedRule, Outcome, Proof, Record, RecordKind, RequestFacts,
+    ResultFacts, Retained, Statement, Status, Target, Task, Times,
 };
 pub use time::{Clock, SystemClock, Timestamp};

@@ -2,7 +2,9 @@
 
 use policy::{ColumnPattern, Expression, Place, Policy, RecordAs, RuleAction};
 use std::fs;
+use std::io::Read;
 use std::ops::Range;
+use std::path::Path;
 use toml::Spanned;
 
 use super::load::{ConfigError, Loaded, parse_rules};
@@ -46,7 +48,7 @@ fn included(loaded: &Loaded, include: &Spanned<String>) -> Result<(String, std::
         return Ok(((*text).to_owned(), format!("preset {name}").into()));
     }
     let path = loaded.resolve(name.as_ref());
-    let text = fs::read_to_string(&path).map_err(|error| {
+    let text = read(&path).map_err(|error| {
         let presets: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
         let why = format!(
             "include '{name}' is neither a preset ({}) nor a file: {}: {error}",
@@ -56,6 +58,18 @@ fn included(loaded: &Loaded, include: &Spanned<String>) -> Result<(String, std::
         loaded.error_at(&include.span(), why)
     })?;
     Ok((text, path))
+}
+
+/// A file of rules is no longer than this.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > FILE_BYTES_MAX {
+        true => Err(std::io::Error::other("it is longer than 1 MiB")),
+        false => Ok(text),
+    }
 }
 
 /// Where a rule stands: a configuration or a file of rules.
@@ -78,7 +92,8 @@ fn compile(file: &impl Stands, rule: &Spanned<Rule>) -> Result<policy::Rule, Con
         (1..=NAME_LEN_MAX).contains(&name.len()) && name.chars().all(fits)
     };
     if !is_name(name) {
-        let why = format!("a rule's name is 1 to {NAME_LEN_MAX} letters, digits, '-', '_' and '.', not '{name}'");
+        let why =
+            format!("a rule's name is 1 to {NAME_LEN_MAX} letters, digits, '-', '_' and '.', not '{name}'");
         return Err(file.error_at(&rule.name.span(), why));
     }
     let when = Expression::compile_for(rule.when.get_ref(), Place::Rule).map_err(|error| {

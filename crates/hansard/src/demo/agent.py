@@ -60,6 +60,15 @@ def work(bq):
     except GoogleAPIError as error:
         say(f"failed, and was told why: {str(error.message).splitlines()[0][:80]}")
 
+    for sql in (
+        "BEGIN IF TRUE THEN DROP TABLE shop.customers; END IF; END",
+        "EXPORT DATA OPTIONS (uri = 'gs://elsewhere/*.csv', format = 'CSV') AS SELECT * FROM shop.customers",
+    ):
+        try:
+            bq.query(sql).result()
+        except GoogleAPIError as error:
+            say(f"may not: {str(error.message).split(': ', 1)[-1].splitlines()[0][:110]}")
+
     rows = bq.list_rows(f"{PROJECT}.shop.orders", page_size=1000)
     say(f"paged through {sum(1 for _ in rows)} rows in {rows.page_number} pages")
 

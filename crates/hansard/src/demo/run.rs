@@ -30,6 +30,7 @@ pub(crate) async fn demo(args: &DemoArgs) -> Result<(), Failure> {
     println!("hansard demo: everything on loopback, nothing to configure\n");
     println!("1. the sandbox warehouse (bqemulator, an emulator of BigQuery)");
     let sandbox = tokio::task::spawn_blocking(Sandbox::install).await.expect("installing does not panic")?;
+    install_analyzer().await?;
     let warehouse = match &args.upstream {
         Some(_) => None,
         None => Some(sandbox.start(PROJECT).await?),
@@ -67,6 +68,21 @@ pub(crate) async fn demo(args: &DemoArgs) -> Result<(), Failure> {
     let ended = serving.await.expect("serving does not panic");
     drop(warehouse);
     shown.and(ended)
+}
+
+/// What reads statements before a rule decides on them.
+#[cfg(feature = "analyzer")]
+async fn install_analyzer() -> Result<(), Failure> {
+    let cache = cache()?;
+    let installing = tokio::task::spawn_blocking(move || {
+        crate::analyzers::install(&cache, &|step| println!("{step}")).map(|_| ())
+    });
+    installing.await.expect("installing does not panic")
+}
+
+#[cfg(not(feature = "analyzer"))]
+async fn install_analyzer() -> Result<(), Failure> {
+    Ok(())
 }
 
 /// A fresh folder, with the configuration a user would write.
@@ -111,6 +127,9 @@ key = {{ file = \"evidence.key\" }}
 
 [identity]
 agents = \"principal.email.endsWith('@agents.example.com')\"
+
+[policy]
+include = [\"agents-default\"]
 
 [[identity.oidc]]
 name = \"demo\"

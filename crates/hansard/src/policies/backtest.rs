@@ -34,13 +34,17 @@ pub(super) fn run(config: &Path, filter: &FilterArgs, folder: &FolderArgs) -> Re
         changed += 1;
         let sql = record.statement.sql.as_deref().unwrap_or(&record.target.method);
         if folder.json {
-            return say(&json!({"record": record.id, "before": before, "after": after, "rules": why, "what": sql})
-                .to_string());
+            return say(
+                &json!({"record": record.id, "before": before, "after": after, "rules": why, "what": sql})
+                    .to_string(),
+            );
         }
         let short = crate::print::one_line(sql, 100);
         say(&format!("{} {before} -> {after} ({why}): {short}", record.id))
     })?;
-    let summary = format!("{changed} would change, {same} would not, {unread} can't be decided again (their text is not kept)");
+    let summary = format!(
+        "{changed} would change, {same} would not, {unread} can't be decided again (their text is not kept)"
+    );
     if folder.json {
         return say(&json!({"changed": changed, "same": same, "unread": unread}).to_string());
     }
@@ -70,7 +74,9 @@ fn asked(record: &Record) -> Option<Asked> {
 
 fn principal(record: &Record) -> Principal {
     let actor = &record.actor;
-    let text = |said: &Option<record::Asserted<String>>| said.as_ref().map(|one| one.value.clone()).unwrap_or_default();
+    let text = |said: &Option<record::Asserted<String>>| {
+        said.as_ref().map(|one| one.value.clone()).unwrap_or_default()
+    };
     Principal {
         id: text(&actor.id),
         email: text(&actor.email),

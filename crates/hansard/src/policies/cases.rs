@@ -159,8 +159,7 @@ fn judge(rules: &Rules, case: Case) -> (String, Option<String>) {
         return (name, Some(format!("expected {}, decided {found}{why}", case.expect.word())));
     }
     let missing = case.rule.filter(|rule| !verdict.ruling.rules.contains(rule));
-    let wrong = missing.map(|rule| {
-        format!("decided {found}, but by {:?}, not by rule '{rule}'", verdict.ruling.rules)
-    });
+    let wrong = missing
+        .map(|rule| format!("decided {found}, but by {:?}, not by rule '{rule}'", verdict.ruling.rules));
     (name, wrong)
 }

@@ -168,7 +168,9 @@ fn preset(name: Option<&str>) -> Result<(), Failure> {
     };
     match config::PRESETS.iter().find(|(known, _)| *known == name) {
         Some((_, text)) => say(text.trim_end()),
-        None => Err(Failure::usage(format!("there is no preset '{name}'; 'hansard policy preset' lists them"))),
+        None => {
+            Err(Failure::usage(format!("there is no preset '{name}'; 'hansard policy preset' lists them")))
+        }
     }
 }
 

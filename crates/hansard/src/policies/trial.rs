@@ -180,7 +180,7 @@ impl Verdict {
             "statement": {
                 "kind": footprint.kind, "kinds": footprint.kinds(), "tables": footprint.tables(),
                 "certain": footprint.is_certain(), "is_script": footprint.is_script,
-                "is_dynamic": footprint.is_dynamic, "unsure": footprint.unsure,
+                "is_dynamic": footprint.is_dynamic(), "unsure": footprint.unsure,
                 "fingerprint": footprint.fingerprint,
             },
             "request": {"is_read": footprint.is_read(), "is_admin": footprint.is_admin()},

@@ -11,6 +11,7 @@ mod hostile;
 mod identity;
 mod ledger_files;
 mod ownership;
+mod rules;
 mod scripted;
 mod sign_in;
 mod storage;

@@ -33,7 +33,8 @@ impl Set {
         let emulator = Emulator::start(&log);
         let upstream = Tap::start(&emulator.url).await;
         let storage = StorageTap::start(&emulator.storage).await;
-        let world = World::with_storage(HANSARD, &upstream.url, Some(&storage.address), crate::clients::EGRESS).await;
+        let world =
+            World::with_storage(HANSARD, &upstream.url, Some(&storage.address), crate::clients::EGRESS).await;
         let gateway = world.gateway();
         Self { emulator, upstream, storage, world, gateway }
     }
