@@ -10,6 +10,7 @@ mod doors;
 mod configured;
 mod reading;
 mod definitions;
+mod clamp;
 mod trial;
 mod forward;
 mod answer;
@@ -34,8 +35,8 @@ pub use trial::{Trial, trial};
 
 use bytes::Bytes;
 use gateway::{
-    Action, Answer, Cleared, Definition, Inspect, JobRef, JobsSeen, Marks, Need, Needs, Object, Question,
-    Refusal, Reply, Request, Speaks, Upstream,
+    Action, Answer, Bounds, Cleared, Definition, Inspect, JobRef, JobsSeen, Marks, Need, Needs, Object,
+    Question, Refusal, Reply, Request, Speaks, Upstream,
 };
 use http::{Method as Verb, Uri};
 use hyper::body::Incoming;
@@ -140,6 +141,16 @@ impl Upstream for BigQuery {
         match reading {
             Some(reading) => self.reader.read(reading, action.footprint.clone()).await,
             None => action.footprint.clone(),
+        }
+    }
+
+    fn bound(&self, action: &mut Action<Plan>, request: &Request, bounds: &Bounds) {
+        if let Plan::Rest(plan) = &mut action.plan {
+            clamp::clamp(plan, request.body.read(), bounds);
+        }
+        let own = action.job.max_bytes_billed.as_ref().and_then(|own| own.parse().ok());
+        if let Some(bound) = bounds.bytes_billed.filter(|bound| own.is_none_or(|own: u64| own > *bound)) {
+            action.job.max_bytes_billed = Some(bound.to_string());
         }
     }
 

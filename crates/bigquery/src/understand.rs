@@ -52,6 +52,10 @@ pub struct Plan {
     pub(crate) upload_id: Option<String>,
     /// The schema may be missing in what is delivered, and is kept beside it.
     pub(crate) keeps_schema: bool,
+    /// Where the JSON of a job stands in the body that is to be sent.
+    pub(crate) job_json: Option<Range<usize>>,
+    /// `jobs.query`, whose members stand in the outermost object.
+    pub(crate) is_query_door: bool,
     /// The text, if it carries one.
     pub(crate) reading: Option<Box<Reading>>,
 }
@@ -215,6 +219,7 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
     if touches.len() >= TOUCHES_MAX {
         return Err(invalid("The request names too many jobs and anonymous tables."));
     }
+    let makes_job = method.is_some_and(|method| matches!(method.name, "jobs.query" | "jobs.insert"));
     let retry = asked.request_id.as_ref().and_then(Value::as_str).map(|id| format!("requestId:{id}"));
     let (scope, only_reads) = match route.kind {
         RouteKind::Sister(_) => (sisters::scope(&route.verb), sisters::is_read(&route.verb)),
@@ -285,6 +290,8 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
             repeatable: is_dry || only_reads,
             upload_id: route.query_value("upload_id").map(str::to_owned),
             keeps_schema: fields.is_some(),
+            job_json: spliced.json.or(body.json.clone()).filter(|_| makes_job),
+            is_query_door: method.is_some_and(|method| method.name == "jobs.query"),
             reading: reading.map(Box::new),
             kind: route.kind,
         },
@@ -450,6 +457,8 @@ fn same_project(route: &Route, asked: &Asked) -> Result<(), Refusal> {
 
 struct Spliced {
     body: Option<Bytes>,
+    /// Where its JSON stands.
+    json: Option<Range<usize>>,
     job_id: Option<String>,
 }
 
@@ -461,7 +470,7 @@ fn splice(
     asked: &Asked,
     marks: &Marks,
 ) -> Result<Spliced, Refusal> {
-    let nothing = Spliced { body: None, job_id: None };
+    let nothing = Spliced { body: None, json: None, job_id: None };
     let (Some(text), Some(method)) = (body.text(), method) else { return Ok(nothing) };
     let Some(outer) = members(text, 0) else { return Ok(nothing) };
     let object = span_of_outer(text);
@@ -504,7 +513,7 @@ fn splice(
     let json = body.json.clone().unwrap_or_default();
     let edited = splice.apply(text);
     let whole = [&body.whole[..json.start], &edited, &body.whole[json.end..]].concat();
-    Ok(Spliced { body: Some(whole.into()), job_id })
+    Ok(Spliced { body: Some(whole.into()), json: Some(json.start..json.start + edited.len()), job_id })
 }
 
 /// BigQuery answers a `requestId` that it has seen with the job it started then. All principals share one

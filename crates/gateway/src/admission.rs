@@ -17,7 +17,7 @@ use crate::ownership::Asker;
 use crate::refusal::{Reason, Refusal};
 use crate::request::{BodyError, Presence, Request, RequestBody};
 use crate::rulebook::Rulebook;
-use crate::upstream::{Action, JobRef, Marks, Needs, Upstream};
+use crate::upstream::{Action, Bounds, JobRef, Marks, Needs, Upstream};
 
 /// The principal of the gateway's own questions.
 const OWN_PRINCIPAL: &str = "hansard/gateway";
@@ -385,10 +385,21 @@ impl<U: Upstream> Gateway<U> {
             history: policy::History::default(),
         });
         known.footprint = is_read.then_some(footprint);
-        match known.ruling.denial.take() {
-            Some(denial) => Err(Refusal::ruled(denial)),
-            None => Ok(()),
+        if let Some(denial) = known.ruling.denial.take() {
+            return Err(Refusal::ruled(denial));
         }
+        let principal = asker.principal.clone();
+        let is_statement = known.footprint.as_ref().is_some_and(|footprint| !footprint.kind.is_empty());
+        for pace in known.ruling.paces.iter().filter(|_| is_statement) {
+            let counted = self.paces.count(&pace.rule, &principal, pace.per_minute, now);
+            counted.map_err(|secs| Refusal::ruled(pace.denial(secs)))?;
+        }
+        let limits = known.ruling.limits;
+        let bounds = Bounds { bytes_billed: limits.bytes_billed, job_timeout_ms: limits.job_timeout_ms };
+        if let Some(action) = known.action.as_mut().filter(|_| bounds != Bounds::default()) {
+            self.upstream.bound(action, request, &bounds);
+        }
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ use crate::limits::PROBE_BYTES_MAX;
 use crate::lookups::Lookups;
 use crate::metrics::Metrics;
 use crate::ownership::{Claims, Retries};
+use crate::paces::Paces;
 use crate::refusal::Refusal;
 use crate::release;
 use crate::reply::Reply;
@@ -48,6 +49,7 @@ pub struct Gateway<U> {
     pub(crate) strangers: Strangers,
     pub(crate) retries: Retries,
     pub(crate) lookups: Lookups,
+    pub(crate) paces: Paces,
     rulebook: RwLock<Arc<Rulebook>>,
 }
 
@@ -72,6 +74,7 @@ impl<U: Upstream> Gateway<U> {
             sessions: Sessions::default(),
             retries: Retries::default(),
             lookups: Lookups::default(),
+            paces: Paces::default(),
             rulebook: RwLock::new(Arc::new(config.rulebook)),
         }
     }

@@ -47,6 +47,9 @@ pub trait Upstream: Send + Sync + 'static {
     /// What it does, its text read.
     fn describe(&self, action: &Action<Self::Plan>) -> impl Future<Output = Footprint> + Send;
 
+    /// Puts bounds into what is to be forwarded, where it makes a job.
+    fn bound(&self, action: &mut Action<Self::Plan>, request: &Request, bounds: &Bounds);
+
     /// What must be looked up to know what it does.
     fn objects(&self, footprint: &Footprint, needs: Needs) -> Vec<Object>;
 
@@ -81,6 +84,13 @@ pub trait Upstream: Send + Sync + 'static {
 
     /// A refusal in the upstream's own shape.
     fn refuse(&self, speaks: Speaks, refusal: &Refusal, record: Option<RecordId>) -> Reply;
+}
+
+/// What a job may cost, and how long it may run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    pub bytes_billed: Option<u64>,
+    pub job_timeout_ms: Option<u64>,
 }
 
 /// Something whose definition says what is done by naming it.

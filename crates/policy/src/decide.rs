@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::egress::{self, Forbidden};
 use crate::expression::{Answer, context};
 use crate::facts::{AskedConnection, AskedRequest, AskedTime, Estimate, Facts, History, View};
-use crate::rule::{RecordAs, Rule, RuleAction};
+use crate::rule::{Limits, RecordAs, Rule, RuleAction};
 
 /// Different statements in one exchange that rules look at.
 const VIEWS_MAX: usize = 1_000;
@@ -44,6 +44,10 @@ pub struct Ruling {
     /// The least that any rule keeps of it; none leaves it to `[recording]`.
     pub recording: Option<(RecordAs, String)>,
     pub warnings: Vec<String>,
+    /// The tightest of each that any rule sets.
+    pub limits: Limits,
+    /// How many statements a minute.
+    pub paces: Vec<Pace>,
     /// What rules would have done that only observe.
     pub observed: Vec<Observed>,
     /// Fields that a rule asked about and that were not known.
@@ -58,6 +62,28 @@ pub struct Denial {
     /// For the caller: which rule, what about the exchange, what to do.
     pub text: String,
     pub instead: String,
+}
+
+/// How many statements a rule allows a minute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pace {
+    pub rule: String,
+    pub per_minute: u64,
+    message: String,
+}
+
+impl Pace {
+    /// The no to one more, when there is room again in so many seconds.
+    pub fn denial(&self, secs: i64) -> Denial {
+        let Self { rule, per_minute, message } = self;
+        let mut text = format!(
+            "Access Denied: hansard rule '{rule}' allows {per_minute} statements a minute, and they are used up."
+        );
+        let instead = format!("Wait {secs} s before the next one");
+        add(&mut text, message);
+        add(&mut text, &instead);
+        Denial { rule: rule.clone(), is_built_in: false, text, instead }
+    }
 }
 
 /// What a rule would have done.
@@ -83,7 +109,7 @@ impl Policy {
                 || ["is_read", "is_write", "is_admin"]
                     .iter()
                     .any(|field| rule.when.reads_field("request", field))
-                || matches!(rule.action, RuleAction::Mask { .. })
+                || matches!(rule.action, RuleAction::Mask { .. } | RuleAction::Limit(_))
         };
         let reads_statement = rules.iter().any(reads);
         const TABLES: &[&str] =
@@ -242,7 +268,7 @@ fn apply(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>, ruling: &mut Rulin
         RuleAction::Record(RecordAs::Excluded) if !may_be_excluded(hit, question) => return,
         // What can't be told is recorded as usual.
         RuleAction::Record(_) if hit.missing.is_some() || hit.broken.is_some() => return,
-        RuleAction::Record(_) | RuleAction::Warn | RuleAction::Label => None,
+        RuleAction::Record(_) | RuleAction::Warn | RuleAction::Label | RuleAction::Limit(_) => None,
     };
     ruling.missing.extend(hit.missing.clone());
     if rule.observe {
@@ -262,6 +288,18 @@ fn apply(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>, ruling: &mut Rulin
             if least {
                 ruling.recording = Some((*keeps, rule.name.clone()));
             }
+        }
+        RuleAction::Limit(limits) => {
+            ruling.terms.insert(DecisionTerm::Limit);
+            let least = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
+            let known = &mut ruling.limits;
+            known.bytes_billed = least(known.bytes_billed, limits.bytes_billed);
+            known.job_timeout_ms = least(known.job_timeout_ms, limits.job_timeout_ms);
+            ruling.paces.extend(limits.statements_per_minute.map(|per_minute| Pace {
+                rule: rule.name.clone(),
+                per_minute,
+                message: rule.message.clone(),
+            }));
         }
         RuleAction::Warn => {
             ruling.terms.insert(DecisionTerm::Warn);

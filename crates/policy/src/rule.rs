@@ -26,10 +26,20 @@ pub enum RuleAction {
     },
     /// How much of an exchange is recorded.
     Record(RecordAs),
+    /// What it may cost.
+    Limit(Limits),
     /// Says something to whoever reads the record, and in a header of the answer.
     Warn,
     /// Marks the record.
     Label,
+}
+
+/// What an exchange may cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub bytes_billed: Option<u64>,
+    pub job_timeout_ms: Option<u64>,
+    pub statements_per_minute: Option<u64>,
 }
 
 /// How much of an exchange is recorded.
@@ -61,6 +71,7 @@ impl RuleAction {
             Self::Deny => "deny",
             Self::Mask { .. } => "mask",
             Self::Record(_) => "record",
+            Self::Limit(_) => "limit",
             Self::Warn => "warn",
             Self::Label => "label",
         }

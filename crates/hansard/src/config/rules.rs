@@ -1,6 +1,6 @@
 //! From the file's `[[rule]]` to rules that decide.
 
-use policy::{ColumnPattern, Expression, Place, Policy, RecordAs, RuleAction};
+use policy::{ColumnPattern, Expression, Limits, Place, Policy, RecordAs, RuleAction};
 use std::fs;
 use std::io::Read;
 use std::ops::Range;
@@ -9,10 +9,12 @@ use toml::Spanned;
 
 use super::load::{ConfigError, Loaded, parse_rules};
 use super::shape::{Action, Results, Rule};
+use super::units::{bytes, duration_secs};
 
 /// Rules that come with hansard, each a file that can be read.
 pub const PRESETS: &[(&str, &str)] = &[
     ("agents-default", include_str!("../../presets/agents-default.toml")),
+    ("cost-guard", include_str!("../../presets/cost-guard.toml")),
     ("no-destructive", include_str!("../../presets/no-destructive.toml")),
     ("no-egress", include_str!("../../presets/no-egress.toml")),
     ("read-only", include_str!("../../presets/read-only.toml")),
@@ -106,7 +108,8 @@ fn compile(file: &impl Stands, rule: &Spanned<Rule>) -> Result<policy::Rule, Con
         Action::Record => RuleAction::Record(record_as(file, rule, &span)?),
         Action::Warn => RuleAction::Warn,
         Action::Label => RuleAction::Label,
-        action @ (Action::Approve | Action::Limit | Action::Snapshot) => {
+        Action::Limit => RuleAction::Limit(limits(file, rule, &span)?),
+        action @ (Action::Approve | Action::Snapshot) => {
             let why = format!(
                 "rule '{name}' with action \"{}\" is not enforced by this build, so the file is refused; take it out",
                 action.word()
@@ -149,6 +152,40 @@ fn only_its_own(file: &impl Stands, rule: &Rule) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+fn limits(file: &impl Stands, rule: &Rule, span: &Range<usize>) -> Result<Limits, ConfigError> {
+    let later = [
+        ("bytes_billed_per_day", rule.bytes_billed_per_day.as_ref().map(Spanned::span)),
+        ("bytes_billed_per_task", rule.bytes_billed_per_task.as_ref().map(Spanned::span)),
+        ("rows", rule.rows.as_ref().map(Spanned::span)),
+    ];
+    for (key, span) in later {
+        if let Some(span) = span {
+            let why = format!("'{key}' is not enforced by this build, so the file is refused; take it out");
+            return Err(file.error_at(&span, why));
+        }
+    }
+    let bytes_billed = rule
+        .bytes_billed
+        .as_ref()
+        .map(|text| bytes(text.get_ref()).map_err(|why| file.error_at(&text.span(), why)));
+    let job_timeout = rule
+        .job_timeout
+        .as_ref()
+        .map(|text| duration_secs(text.get_ref()).map_err(|why| file.error_at(&text.span(), why)));
+    let limits = Limits {
+        bytes_billed: bytes_billed.transpose()?,
+        job_timeout_ms: job_timeout.transpose()?.map(|secs| secs as u64 * 1_000),
+        statements_per_minute: rule.statements_per_minute.as_ref().map(|count| *count.get_ref()),
+    };
+    match limits == Limits::default() {
+        true => Err(file.error_at(
+            span,
+            "a limit rule limits something: bytes_billed, job_timeout or statements_per_minute".to_owned(),
+        )),
+        false => Ok(limits),
+    }
 }
 
 fn columns(file: &impl Stands, rule: &Rule, span: &Range<usize>) -> Result<Vec<ColumnPattern>, ConfigError> {

@@ -391,22 +391,22 @@ pub struct Rule {
     /// Of mask: an expression over the column.
     #[schemars(with = "Option<String>")]
     pub sql: Option<Spanned<String>>,
-    /// Of limit: bytes that one statement may be billed.
+    /// Of limit: bytes that one statement may be billed (`maximumBytesBilled`).
     #[schemars(with = "Option<String>")]
     pub bytes_billed: Option<Spanned<String>>,
-    /// Of limit: bytes that a principal may be billed a day.
+    /// Of limit: bytes that a principal may be billed a day. Comes later.
     #[schemars(with = "Option<String>")]
     pub bytes_billed_per_day: Option<Spanned<String>>,
-    /// Of limit: bytes that a task may be billed.
+    /// Of limit: bytes that a task may be billed. Comes later.
     #[schemars(with = "Option<String>")]
     pub bytes_billed_per_task: Option<Spanned<String>>,
-    /// Of limit: statements in a minute.
+    /// Of limit: statements that a principal may send in a minute.
     #[schemars(with = "Option<u64>")]
     pub statements_per_minute: Option<Spanned<u64>>,
-    /// Of limit: rows that a result may have.
+    /// Of limit: rows that a result may have. Comes later.
     #[schemars(with = "Option<u64>")]
     pub rows: Option<Spanned<u64>>,
-    /// Of limit: how long a job may run.
+    /// Of limit: how long a job may run (`jobTimeoutMs`).
     #[schemars(with = "Option<String>")]
     pub job_timeout: Option<Spanned<String>>,
     /// Of record: leaves the exchange out, but for that it was left out.
@@ -430,7 +430,7 @@ pub enum Action {
     Approve,
     /// Masks columns. Until it does, refuses what touches them, or might.
     Mask,
-    /// Bounds cost. Comes later.
+    /// Bounds cost, in what is forwarded.
     Limit,
     /// Says how much of an exchange is recorded.
     Record,

@@ -82,7 +82,11 @@ pub(crate) fn consequence(rule: &Rule) -> Option<String> {
             let columns: Vec<String> = columns.iter().map(ToString::to_string).collect();
             Some(format!("refuses what reads {}, or might: this build does not mask yet.", columns.join(", ")))
         }
-        RuleAction::Record(RecordAs::Rows) | RuleAction::Deny | RuleAction::Warn | RuleAction::Label => None,
+        RuleAction::Record(RecordAs::Rows)
+        | RuleAction::Deny
+        | RuleAction::Limit(_)
+        | RuleAction::Warn
+        | RuleAction::Label => None,
     }
 }
 

@@ -539,3 +539,49 @@ fn what_the_warehouse_does_not_say_of_a_view_is_not_taken_for_harmless() {
         );
     });
 }
+
+#[test]
+fn limits_are_put_into_what_is_forwarded_and_pace_is_kept() {
+    block_on(async {
+        let rules = "[[rule]]\nname = \"cap\"\nwhen = \"principal.is_agent\"\naction = \"limit\"\nbytes_billed = \"1GiB\"\n\
+             job_timeout = \"10m\"\nstatements_per_minute = 3\n[[rule]]\nname = \"tighter\"\nwhen = \
+             \"statement.kind == 'SELECT'\"\naction = \"limit\"\nbytes_billed = \"1MiB\"\n";
+        let set = Set::new("", rules, anything).await;
+        let answer = set.query(&set.agent, "SELECT 1").await;
+        assert_eq!(answer.status, 200);
+        let sent = |set: &Set| -> Value {
+            let asked = set.upstream.asked();
+            serde_json::from_slice(asked.last().expect("forwarded").body()).expect("JSON")
+        };
+        let body = sent(&set);
+        assert_eq!(
+            (&body["maximumBytesBilled"], &body["jobTimeoutMs"]),
+            (&json!("1048576"), &json!("600000"))
+        );
+        let record = record_of(&set.gateway, &answer);
+        assert_eq!(record["decision"]["rules"], json!(["cap", "tighter"]));
+        assert_eq!(
+            (&record["decision"]["terms"], &record["job"]["max_bytes_billed"]),
+            (&json!(["limit"]), &json!("1048576"))
+        );
+        let job = json!({"configuration": {"query": {"query": "INSERT crm.t (x) VALUES (1)", "useLegacySql": false,
+            "maximumBytesBilled": "99"}}});
+        let path = "/bigquery/v2/projects/proj/jobs";
+        assert_eq!(set.send("POST", path, &set.agent, &job.to_string()).await.status, 200);
+        let body = sent(&set);
+        assert_eq!(body["configuration"]["query"]["maximumBytesBilled"], "99");
+        assert_eq!(body["configuration"]["jobTimeoutMs"], "600000");
+        assert_eq!(set.query(&set.agent, "SELECT 2").await.status, 200);
+        let answer = set.query(&set.agent, "SELECT 3").await;
+        assert_eq!(
+            (answer.status, answer.reason().as_str(), rule_of(&answer).as_str()),
+            (403, "accessDenied", "cap")
+        );
+        let message = answer.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert!(message.contains("allows 3 statements a minute") && message.contains("Wait "), "{message}");
+        // What is no statement is not counted, and people have their own pace.
+        assert_eq!(set.send("GET", "/bigquery/v2/projects/proj/datasets", &set.agent, "").await.status, 200);
+        assert_eq!(set.query(&set.person(), "SELECT 3").await.status, 200);
+        assert!(sent(&set)["jobTimeoutMs"].is_null());
+    });
+}
