@@ -11,6 +11,7 @@ mod configured;
 mod reading;
 mod definitions;
 mod clamp;
+mod dry_run;
 mod trial;
 mod forward;
 mod answer;
@@ -35,8 +36,8 @@ pub use trial::{Trial, trial};
 
 use bytes::Bytes;
 use gateway::{
-    Action, Answer, Bounds, Cleared, Definition, Inspect, JobRef, JobsSeen, Marks, Need, Needs, Object,
-    Question, Refusal, Reply, Request, Speaks, Upstream,
+    Action, Answer, Bounds, Cleared, Definition, DryRun, Inspect, JobRef, JobsSeen, Marks, Need, Needs,
+    Object, Question, Refusal, Reply, Request, Speaks, Upstream,
 };
 use http::{Method as Verb, Uri};
 use hyper::body::Incoming;
@@ -142,6 +143,17 @@ impl Upstream for BigQuery {
             Some(reading) => self.reader.read(reading, action.footprint.clone()).await,
             None => action.footprint.clone(),
         }
+    }
+
+    fn ask_dry_run(&self, action: &Action<Plan>, request: &Request) -> Option<Question> {
+        match &action.plan {
+            Plan::Rest(plan) => dry_run::question(plan, request.body.read()),
+            Plan::Storage(_) => None,
+        }
+    }
+
+    fn read_dry_run(&self, answer: &Definition) -> DryRun {
+        dry_run::read(answer)
     }
 
     fn bound(&self, action: &mut Action<Plan>, request: &Request, bounds: &Bounds) {

@@ -4,8 +4,8 @@ use identity::{Identified, Stranger};
 use ledger::{IntentDraft, OpenRecord, Recording, StatementText, failpoint};
 use policy::RecordAs;
 use record::{
-    Actor, Client, Decision, Effect, Footprint, Job, PrincipalKind, RecordId, RecordKind, RequestFacts,
-    Retained, SessionId, Statement, Target, Task,
+    Actor, Client, Decision, Deed, Effect, Footprint, Job, Knowledge, PrincipalKind, RecordId, RecordKind,
+    RequestFacts, Retained, SessionId, Statement, Target, Task,
 };
 use registry::Connection;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::ownership::Asker;
 use crate::refusal::{Reason, Refusal};
 use crate::request::{BodyError, Presence, Request, RequestBody};
 use crate::rulebook::Rulebook;
-use crate::upstream::{Action, Bounds, JobRef, Marks, Needs, Upstream};
+use crate::upstream::{Action, Bounds, DryRun, JobRef, Marks, Needs, Upstream};
 
 /// The principal of the gateway's own questions.
 const OWN_PRINCIPAL: &str = "hansard/gateway";
@@ -173,6 +173,8 @@ struct Known<P> {
     repeats: Option<RecordId>,
     /// What it was found to do, where its text was read.
     footprint: Option<Footprint>,
+    /// Bytes that it would process, where that was asked.
+    estimate: Option<u64>,
     ruling: policy::Ruling,
 }
 
@@ -186,6 +188,7 @@ impl<P> Default for Known<P> {
             asker: None,
             repeats: None,
             footprint: None,
+            estimate: None,
             ruling: policy::Ruling::default(),
         }
     }
@@ -337,20 +340,25 @@ impl<U: Upstream> Gateway<U> {
                 self.repeats(&asker, action.starts.as_ref(), action.retry.as_deref(), marks.record).await;
         }
         known.asker = Some(asker);
-        self.decide(rulebook, (who, marks.record), request, known).await
+        let session = marks.session;
+        let decided = self.decide(rulebook, (who, &marks), request, known).await;
+        let fingerprint = known.footprint.as_ref().map(|footprint| footprint.fingerprint.as_str());
+        self.histories.count(session, fingerprint.unwrap_or_default(), decided.is_err(), self.clock.now());
+        decided
     }
 
     /// What the rules say. The text is read only where one of them asks about it.
     async fn decide(
         &self,
         rulebook: &Rulebook,
-        (who, record): (&Identified, RecordId),
+        (who, marks): (&Identified, &Marks),
         request: &Request,
         known: &mut Known<U::Plan>,
     ) -> Result<(), Refusal> {
         let (Some(action), Some(at), Some(asker)) = (&known.action, known.connection, &known.asker) else {
             return Ok(());
         };
+        let (record, session) = (marks.record, marks.session);
         let connection = &rulebook.registry.connections[at];
         let sql = action.text.sql.as_deref().unwrap_or_default();
         let is_agent = who.principal.kind == PrincipalKind::Agent;
@@ -369,21 +377,38 @@ impl<U: Upstream> Gateway<U> {
         }
         let now = self.clock.now();
         self.lookups.changed(footprint.changed(), now);
-        known.ruling = rulebook.rules.decide(&policy::Question {
-            principal: &who.principal,
-            connection: (connection.name.as_str(), &connection.projects),
-            allow_egress: &rulebook.connections[at].allow_egress,
-            reads_history: asker.reads_all,
-            method: &known.method,
-            client_ip: &request.client.ip.to_string(),
-            user_agent: &header(request, "user-agent"),
-            sql,
-            labels: &action.labels,
-            footprint: &footprint,
-            estimate: policy::Estimate::default(),
-            time: policy::AskedTime::at(now),
-            history: policy::History::default(),
-        });
+        let history = self.histories.of(session, &footprint.fingerprint, now);
+        let client_ip = request.client.ip.to_string();
+        let user_agent = header(request, "user-agent");
+        let decide = |footprint: &Footprint, estimate| {
+            rulebook.rules.decide(&policy::Question {
+                principal: &who.principal,
+                connection: (connection.name.as_str(), &connection.projects),
+                allow_egress: &rulebook.connections[at].allow_egress,
+                reads_history: asker.reads_all,
+                method: &known.method,
+                client_ip: &client_ip,
+                user_agent: &user_agent,
+                sql,
+                labels: &action.labels,
+                footprint,
+                estimate,
+                time: policy::AskedTime::at(now),
+                history,
+            })
+        };
+        known.ruling = decide(&footprint, policy::Estimate::default());
+        if known.ruling.wants_estimate {
+            let by = (connection.name.as_str(), asker.account.as_deref());
+            let dry_run = self.dry_run(action, request, by, record).await;
+            check_against(&mut footprint, &dry_run);
+            let estimate = match dry_run.bytes {
+                Some(bytes) => policy::Estimate::of(bytes),
+                None => policy::Estimate::unknown(&dry_run.failed),
+            };
+            known.ruling = decide(&footprint, estimate);
+            known.estimate = dry_run.bytes;
+        }
         known.footprint = is_read.then_some(footprint);
         if let Some(denial) = known.ruling.denial.take() {
             return Err(Refusal::ruled(denial));
@@ -400,6 +425,22 @@ impl<U: Upstream> Gateway<U> {
             self.upstream.bound(action, request, &bounds);
         }
         Ok(())
+    }
+}
+
+/// The upstream's own word beside ours: what it names is read too, and where it sees another kind nothing is certain.
+fn check_against(footprint: &mut Footprint, dry_run: &DryRun) {
+    let known = footprint.tables();
+    let unseen = dry_run.tables.iter().flatten().filter(|table| !known.contains(table));
+    let unseen: Vec<String> = unseen.cloned().collect();
+    if let Some(first) = footprint.statements.first_mut() {
+        first.read.extend(unseen);
+    }
+    if !dry_run.kind.is_empty() && !footprint.kind.is_empty() && dry_run.kind != footprint.kind {
+        let why = format!("BigQuery reads it as {}, hansard as {}", dry_run.kind, footprint.kind);
+        let mut deed = Deed::of(&dry_run.kind);
+        deed.unknown.insert(Knowledge::Kind, why);
+        footprint.statements.push(deed);
     }
 }
 
@@ -485,6 +526,8 @@ fn intent<P>(
         ),
     };
     let connection = known.connection.map(|at| &rulebook.registry.connections[at]);
+    let estimate_bytes = known.estimate.map(|bytes| bytes.to_string());
+    let job = Job { estimate_bytes: estimate_bytes.or(job.estimate_bytes.clone()), ..job };
     let statement = match &known.footprint {
         Some(footprint) => described(statement, footprint),
         None => statement,

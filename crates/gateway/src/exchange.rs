@@ -9,6 +9,7 @@ use state::{Owners, State};
 use std::sync::{Arc, RwLock};
 
 use crate::admission::Ruling;
+use crate::histories::Histories;
 use crate::limits::PROBE_BYTES_MAX;
 use crate::lookups::Lookups;
 use crate::metrics::Metrics;
@@ -50,6 +51,7 @@ pub struct Gateway<U> {
     pub(crate) retries: Retries,
     pub(crate) lookups: Lookups,
     pub(crate) paces: Paces,
+    pub(crate) histories: Histories,
     rulebook: RwLock<Arc<Rulebook>>,
 }
 
@@ -75,6 +77,7 @@ impl<U: Upstream> Gateway<U> {
             retries: Retries::default(),
             lookups: Lookups::default(),
             paces: Paces::default(),
+            histories: Histories::default(),
             rulebook: RwLock::new(Arc::new(config.rulebook)),
         }
     }

@@ -9,6 +9,7 @@ mod upstream;
 mod ownership;
 mod lookups;
 mod paces;
+mod histories;
 mod follower;
 mod batch;
 mod check;
@@ -34,6 +35,6 @@ pub use reply::{Reply, ReplyBody, full};
 pub use request::{BodyError, ClientAddress, Inspect, Presence, Present, Request, RequestBody, own_request};
 pub use rulebook::{ConnectionRules, Rulebook, Standing, Standings};
 pub use upstream::{
-    Access, Action, Answer, AnswerBody, Bounds, Chunk, JobRef, JobSeen, JobsSeen, Learnt, Manner, Marks,
-    Need, Needs, NextChunk, Object, ObjectKind, Question, Speaks, Touch, Upstream, UpstreamFault,
+    Access, Action, Answer, AnswerBody, Bounds, Chunk, DryRun, JobRef, JobSeen, JobsSeen, Learnt, Manner,
+    Marks, Need, Needs, NextChunk, Object, ObjectKind, Question, Speaks, Touch, Upstream, UpstreamFault,
 };

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::exchange::Gateway;
-use crate::upstream::{Needs, Object, Upstream};
+use crate::request::Request;
+use crate::upstream::{Action, DryRun, Needs, Object, Question, Upstream};
 
 /// A definition is remembered so long; one that this gateway saw change is asked for again at once.
 const KNOWN_SECS: i64 = 60;
@@ -30,7 +31,25 @@ type Whose = (String, Option<String>);
 pub type Definition = Option<(StatusCode, Bytes)>;
 
 /// A definition, until when it is remembered.
-type Known = HashMap<(Whose, Object), (Timestamp, Arc<Definition>)>;
+type Known = HashMap<Key, (Timestamp, Arc<Definition>)>;
+
+/// What was asked: of an object, or of a statement by its hash.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Asked {
+    Object(Object),
+    DryRun(String),
+}
+
+impl Asked {
+    fn name(&self) -> &str {
+        match self {
+            Self::Object(object) => &object.name,
+            Self::DryRun(hash) => hash,
+        }
+    }
+}
+
+type Key = (Whose, Asked);
 
 /// Definitions that were asked for.
 #[derive(Default)]
@@ -41,16 +60,16 @@ pub(crate) struct Lookups {
 }
 
 impl Lookups {
-    fn get(&self, key: &(Whose, Object), now: Timestamp) -> Option<Arc<Definition>> {
+    fn get(&self, key: &Key, now: Timestamp) -> Option<Arc<Definition>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (until, definition) = known.get(key)?;
-        (*until > now && !self.is_unstable(&key.1.name, now)).then(|| definition.clone())
+        (*until > now && !self.is_unstable(key.1.name(), now)).then(|| definition.clone())
     }
 
-    fn keep(&self, key: (Whose, Object), definition: Arc<Definition>, now: Timestamp) {
+    fn keep(&self, key: Key, definition: Arc<Definition>, now: Timestamp) {
         let is_short =
             definition.as_ref().as_ref().is_none_or(|(_, body)| body.len() <= DEFINITION_BYTES_MAX);
-        if definition.is_none() || !is_short || self.is_unstable(&key.1.name, now) {
+        if definition.is_none() || !is_short || self.is_unstable(key.1.name(), now) {
             return;
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,12 +142,42 @@ impl<U: Upstream> Gateway<U> {
         by: (&str, Option<&str>),
         cause: RecordId,
     ) -> Arc<Definition> {
+        match self.upstream.ask_object(object) {
+            Some(question) => self.asked(Asked::Object(object.clone()), question, by, cause).await,
+            None => Arc::default(),
+        }
+    }
+
+    /// The upstream's own word on a statement, without running it.
+    pub(crate) async fn dry_run(
+        &self,
+        action: &Action<U::Plan>,
+        request: &Request,
+        by: (&str, Option<&str>),
+        cause: RecordId,
+    ) -> DryRun {
+        let Some(question) = self.upstream.ask_dry_run(action, request) else {
+            let failed = "it is no query, and only those can be estimated".to_owned();
+            return DryRun { failed, ..DryRun::default() };
+        };
+        let hash = ledger::sha256(&question.body).to_string();
+        let asked = self.asked(Asked::DryRun(hash), question, by, cause);
+        let answer = tokio::time::timeout(LOOK_UP_MAX, asked).await.unwrap_or_default();
+        self.upstream.read_dry_run(&answer)
+    }
+
+    async fn asked(
+        &self,
+        asked: Asked,
+        question: Question,
+        by: (&str, Option<&str>),
+        cause: RecordId,
+    ) -> Arc<Definition> {
         let now = self.clock.now();
-        let key = ((by.0.to_owned(), by.1.map(str::to_owned)), object.clone());
+        let key = ((by.0.to_owned(), by.1.map(str::to_owned)), asked);
         if let Some(known) = self.lookups.get(&key, now) {
             return known;
         }
-        let Some(question) = self.upstream.ask_object(object) else { return Arc::default() };
         // A question of the gateway's own is an exchange, which asks nothing in turn.
         let probed = Box::pin(self.probe(by, question, Some(cause))).await;
         let definition = Arc::new(probed.map(|probed| (probed.status, probed.body)));

@@ -47,6 +47,12 @@ pub trait Upstream: Send + Sync + 'static {
     /// What it does, its text read.
     fn describe(&self, action: &Action<Self::Plan>) -> impl Future<Output = Footprint> + Send;
 
+    /// How to ask what a statement would cost, and what it is, without running it; none if that can't be asked.
+    fn ask_dry_run(&self, action: &Action<Self::Plan>, request: &Request) -> Option<Question>;
+
+    /// What the answer says.
+    fn read_dry_run(&self, answer: &Definition) -> DryRun;
+
     /// Puts bounds into what is to be forwarded, where it makes a job.
     fn bound(&self, action: &mut Action<Self::Plan>, request: &Request, bounds: &Bounds);
 
@@ -84,6 +90,18 @@ pub trait Upstream: Send + Sync + 'static {
 
     /// A refusal in the upstream's own shape.
     fn refuse(&self, speaks: Speaks, refusal: &Refusal, record: Option<RecordId>) -> Reply;
+}
+
+/// The upstream's own word on a statement that did not run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DryRun {
+    pub bytes: Option<u64>,
+    /// Empty if it does not say.
+    pub kind: String,
+    /// None if it does not say.
+    pub tables: Option<Vec<String>>,
+    /// Why it says less than asked; empty if it does not.
+    pub failed: String,
 }
 
 /// What a job may cost, and how long it may run.

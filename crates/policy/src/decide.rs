@@ -28,7 +28,7 @@ pub struct Question<'a> {
     pub sql: &'a str,
     pub labels: &'a BTreeMap<String, String>,
     pub footprint: &'a Footprint,
-    pub estimate: Estimate,
+    pub estimate: Estimate<'a>,
     pub time: AskedTime,
     pub history: History,
 }
@@ -48,6 +48,8 @@ pub struct Ruling {
     pub limits: Limits,
     /// How many statements a minute.
     pub paces: Vec<Pace>,
+    /// A rule asked what it would cost, and that was not known.
+    pub wants_estimate: bool,
     /// What rules would have done that only observe.
     pub observed: Vec<Observed>,
     /// Fields that a rule asked about and that were not known.
@@ -271,6 +273,7 @@ fn apply(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>, ruling: &mut Rulin
         RuleAction::Record(_) | RuleAction::Warn | RuleAction::Label | RuleAction::Limit(_) => None,
     };
     ruling.missing.extend(hit.missing.clone());
+    ruling.wants_estimate |= hit.missing.as_deref().is_some_and(|field| matches!(field, "bytes" | "usd"));
     if rule.observe {
         ruling.observed.push(Observed { rule: rule.name.clone(), action: rule.action.word() });
         return;
@@ -340,7 +343,7 @@ fn denial(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>) -> Denial {
 fn why(field: &str, question: &Question<'_>) -> String {
     let footprint = question.footprint;
     let reason = match field {
-        "bytes" | "usd" => Some("there is no estimate of it".to_owned()),
+        "bytes" | "usd" => Some(question.estimate.why().to_owned()),
         "columns" => Some("which columns it touches was not read".to_owned()),
         _ => [Knowledge::Kind, Knowledge::Tables, Knowledge::Wildcards]
             .into_iter()

@@ -111,8 +111,12 @@ pub const VOCABULARY: &[Field] = &[
     f("time", "now", "string", "RFC 3339 in UTC: `time.now > '2026-12-01T00:00:00Z'`."),
     f("time", "hour", "int", "0 to 23, UTC."),
     f("time", "weekday", "string", "`monday` to `sunday`, UTC."),
-    f("history", "statements_this_session", "int", "Exchanges of the session before this one."),
-    f("history", "bytes_today", "int", "Bytes billed to the principal since midnight UTC."),
+    f(
+        "history",
+        "statements_this_session",
+        "int",
+        "Exchanges of the session before this one, since the gateway was started.",
+    ),
     f("history", "refusals_this_session", "int", "Refusals in the session before this one."),
     f(
         "history",
@@ -257,20 +261,33 @@ pub struct AskedRequest {
 
 /// `estimate`; what is none is unknown.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Estimate {
+pub struct Estimate<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usd: Option<f64>,
     known: bool,
+    /// Why it is not known; what a refusal says.
+    #[serde(skip)]
+    why: &'a str,
 }
 
-impl Estimate {
+impl<'a> Estimate<'a> {
     /// So many bytes, at BigQuery's on-demand list price (https://cloud.google.com/bigquery/pricing).
     pub fn of(bytes: u64) -> Self {
         const USD_PER_TIB: f64 = 6.25;
         let usd = bytes as f64 / (1u64 << 40) as f64 * USD_PER_TIB;
-        Self { bytes: Some(bytes.min(i64::MAX as u64) as i64), usd: Some(usd), known: true }
+        Self { bytes: Some(bytes.min(i64::MAX as u64) as i64), usd: Some(usd), known: true, why: "" }
+    }
+
+    /// There is none, and why.
+    pub fn unknown(why: &'a str) -> Self {
+        Self { why, ..Self::default() }
+    }
+
+    /// Why it is not known.
+    pub(crate) fn why(&self) -> &'a str {
+        if self.why.is_empty() { "there is no estimate of it" } else { self.why }
     }
 
     /// The bytes, if they are known.
@@ -303,7 +320,6 @@ impl AskedTime {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct History {
     pub statements_this_session: i64,
-    pub bytes_today: i64,
     pub refusals_this_session: i64,
     pub same_fingerprint_last_minute: i64,
 }

@@ -585,3 +585,104 @@ fn limits_are_put_into_what_is_forwarded_and_pace_is_kept() {
         assert!(sent(&set)["jobTimeoutMs"].is_null());
     });
 }
+
+/// A dry run in Google's documented shape: discovery revision 20261009, schemas.Job and schemas.JobStatistics2.
+fn dry_run(_: &str, request: &Request<Bytes>) -> ScriptedReply {
+    let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+    if body["configuration"]["dryRun"] != true {
+        return anything("", request);
+    }
+    let sql = body["configuration"]["query"]["query"].as_str().unwrap_or_default();
+    let table = |name: &str| json!({"projectId": "proj", "datasetId": "crm", "tableId": name});
+    let (bytes, kind, tables) = match sql {
+        sql if sql.contains("big") => (200u64 << 30, "SELECT", vec![table("big")]),
+        sql if sql.contains("hidden") => (1, "SELECT", vec![table("hidden"), table("customers")]),
+        sql if sql.contains("odd") => (1, "DELETE", vec![table("odd")]),
+        sql if sql.contains("broken") => {
+            let error = json!({"error": {"code": 400, "message": "Unrecognized name: nope at [1:8]",
+                "errors": [{"reason": "invalidQuery", "message": "Unrecognized name: nope at [1:8]"}]}});
+            return ScriptedReply::json(error.to_string()).status(400);
+        }
+        _ => (1 << 20, "SELECT", vec![table("small")]),
+    };
+    let job = json!({
+        "kind": "bigquery#job", "configuration": {"dryRun": true}, "status": {"state": "DONE"},
+        "statistics": {"totalBytesProcessed": bytes.to_string(),
+            "query": {"totalBytesProcessed": bytes.to_string(), "statementType": kind, "referencedTables": tables}},
+    });
+    ScriptedReply::json(job.to_string())
+}
+
+#[test]
+fn what_a_statement_would_cost_is_asked_where_a_rule_wants_to_know() {
+    block_on(async {
+        let big = "[[rule]]\nname = \"big\"\nwhen = \"principal.is_agent && estimate.bytes > gib(100)\"\naction = \"deny\"\n\
+             [[rule]]\nname = \"no-delete\"\nwhen = \"statement.kind == 'DELETE'\"\naction = \"deny\"\n";
+        let set = Set::new("", &format!("{big}{NO_CUSTOMERS}"), dry_run).await;
+        for (sql, status, rule) in [
+            ("SELECT * FROM crm.small", 200, ""),
+            ("SELECT * FROM crm.big", 403, "big"),
+            // What BigQuery says that we do not see counts; and where it reads another statement, nothing is certain.
+            ("SELECT * FROM crm.hidden", 403, "no-customers"),
+            ("SELECT * FROM crm.odd", 403, "dynamic"),
+            ("SELECT nope FROM crm.broken", 403, "big"),
+        ] {
+            let answer = set.query(&set.agent, sql).await;
+            let found = if answer.status == 403 { rule_of(&answer) } else { String::new() };
+            assert_eq!((answer.status, found.as_str()), (status, rule), "{sql}: {:?}", answer.body);
+        }
+        let answer = set.query(&set.agent, "SELECT nope FROM crm.broken").await;
+        let message = answer.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert!(message.contains("its dry run failed: Unrecognized name: nope"), "{message}");
+
+        let dry_runs = |set: &Set| {
+            let is_dry = |body: &Bytes| body.windows(13).any(|window| window == b"\"dryRun\":true");
+            set.upstream.asked().iter().filter(|request| is_dry(request.body())).count()
+        };
+        let before = dry_runs(&set);
+        let answer = set.query(&set.agent, "SELECT * FROM crm.small").await;
+        assert_eq!((answer.status, dry_runs(&set)), (200, before), "a dry run is remembered");
+        let record = record_of(&set.gateway, &answer);
+        assert_eq!(record["job"]["estimate_bytes"], (1u64 << 20).to_string());
+        let job =
+            json!({"configuration": {"query": {"query": "SELECT 1 FROM crm.big", "useLegacySql": false}}});
+        let answer = set.send("POST", "/bigquery/v2/projects/proj/jobs", &set.agent, &job.to_string()).await;
+        assert_eq!((answer.status, rule_of(&answer).as_str()), (403, "big"));
+        // Who is not asked about it does not wait for it.
+        let before = dry_runs(&set);
+        assert_eq!(set.query(&set.person(), "SELECT * FROM crm.big").await.status, 200);
+        assert_eq!(dry_runs(&set), before);
+        // What the gateway asked is recorded as its own.
+        let own = set.gateway.records(&[]).into_iter().filter(|one| one["actor"]["kind"] == "gateway");
+        assert!(
+            own.into_iter()
+                .any(|one| one["target"]["method"] == "jobs.insert" && !one["caused_by"].is_null())
+        );
+    });
+}
+
+#[test]
+fn a_session_that_runs_in_circles_is_stopped() {
+    block_on(async {
+        let rules = "[[rule]]\nname = \"circles\"\nwhen = \"history.same_fingerprint_last_minute >= 3\"\naction = \"deny\"\n\
+             [[rule]]\nname = \"no-drop\"\nwhen = \"statement.kind == 'DROP_TABLE'\"\naction = \"deny\"\n\
+             [[rule]]\nname = \"enough\"\nwhen = \"history.refusals_this_session >= 3\"\naction = \"deny\"\n";
+        let set = Set::new("", rules, anything).await;
+        for (sql, status, rule) in [
+            ("SELECT 1 FROM crm.t", 200, ""),
+            ("select  2 from crm.t -- again", 200, ""),
+            ("SELECT 3 FROM crm.t", 200, ""),
+            ("SELECT 4 FROM crm.t", 403, "circles"),
+            ("SELECT a FROM crm.t", 200, ""),
+            ("DROP TABLE crm.t", 403, "no-drop"),
+            ("DROP TABLE crm.u", 403, "no-drop"),
+            ("SELECT b FROM crm.t", 403, "enough"),
+        ] {
+            let answer = set.query(&set.agent, sql).await;
+            let found = if answer.status == 403 { rule_of(&answer) } else { String::new() };
+            assert_eq!((answer.status, found.as_str()), (status, rule), "{sql}");
+        }
+        // Another session is another story.
+        assert_eq!(set.query(&set.person(), "SELECT b FROM crm.t").await.status, 200);
+    });
+}
