@@ -51,6 +51,8 @@ pub struct Permit<P> {
     connection: usize,
     asker: Arc<Asker>,
     starts: Option<JobRef>,
+    /// The kind of statement that was decided on, where that is certain.
+    decided: String,
     plan: P,
 }
 
@@ -75,6 +77,11 @@ impl<P> Permit<P> {
     /// The job that the request starts, where its id is known.
     pub(crate) fn starts(&self) -> Option<&JobRef> {
         self.starts.as_ref()
+    }
+
+    /// The kind of statement that was decided on; empty where that is not certain.
+    pub(crate) fn decided(&self) -> &str {
+        &self.decided
     }
 
     /// The only way to a `Cleared`: with the record open.
@@ -218,6 +225,8 @@ impl<U: Upstream> Gateway<U> {
         let mut intent = intent(&rulebook, by, request, &mut known, ruled.is_ok());
         let recording = terms(&mut intent, &known.ruling, ruled.is_ok(), rulebook.recording);
         let warnings = std::mem::take(&mut known.ruling.warnings);
+        let certain = known.footprint.as_ref().filter(|footprint| footprint.is_certain());
+        let decided = certain.map(|footprint| footprint.kind.clone()).unwrap_or_default();
         let ruling = match (ruled, known) {
             (
                 Ok(()),
@@ -229,6 +238,7 @@ impl<U: Upstream> Gateway<U> {
                     connection,
                     asker,
                     starts: action.starts,
+                    decided,
                     plan: action.plan,
                 })
             }
@@ -291,7 +301,8 @@ impl<U: Upstream> Gateway<U> {
         };
         let registry = rulebook.registry.clone();
         let plan = known.action?.plan;
-        let permit = Permit { registry, connection: at, asker: Arc::new(asker), starts: None, plan };
+        let (starts, decided) = (None, String::new());
+        let permit = Permit { registry, connection: at, asker: Arc::new(asker), starts, decided, plan };
         let ruling = Ruling::Permitted(permit);
         Some(Admission { id, intent, recording: rulebook.recording, warnings: Vec::new(), ruling })
     }

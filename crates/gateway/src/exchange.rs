@@ -113,7 +113,7 @@ impl<U: Upstream> Gateway<U> {
         match admission.ruling {
             Ruling::Permitted(permit) => {
                 let claims = match self.claim(permit.asker(), permit.starts(), &open).await {
-                    Ok(claims) => claims,
+                    Ok(claims) => claims.decided_as(permit.decided().to_owned()),
                     Err(refusal) => return self.refuse(speaks, refusal, open).await,
                 };
                 let forwarded = self.clock.now();

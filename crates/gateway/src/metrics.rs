@@ -12,6 +12,7 @@ pub struct Metrics {
     exchanges: Mutex<BTreeMap<&'static str, u64>>,
     strangers: Mutex<BTreeMap<&'static str, u64>>,
     unrecorded: AtomicU64,
+    mismatches: AtomicU64,
     connections: AtomicU64,
 }
 
@@ -20,6 +21,11 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ("hansard_exchanges_total", "counter", "Exchanges closed, by outcome"),
     ("hansard_strangers_total", "counter", "Requests refused before a principal was known, by reason"),
     ("hansard_unrecorded_total", "counter", "Answers withheld because they could not be recorded"),
+    (
+        "hansard_mismatches_total",
+        "counter",
+        "Statements that BigQuery ran as another kind than they were decided on; their records say `decided_as`",
+    ),
     ("hansard_open_connections", "gauge", "Client connections open now"),
     (
         "hansard_journal_sync_seconds",
@@ -44,6 +50,10 @@ impl Metrics {
         self.unrecorded.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn mismatch(&self) {
+        self.mismatches.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn connected(&self, by: i64) {
         self.connections.fetch_add(by as u64, Ordering::Relaxed);
     }
@@ -56,6 +66,9 @@ impl Metrics {
             match *name {
                 "hansard_exchanges_total" => labelled(&mut page, name, "outcome", &lock(&self.exchanges)),
                 "hansard_strangers_total" => labelled(&mut page, name, "reason", &lock(&self.strangers)),
+                "hansard_mismatches_total" => {
+                    let _ = writeln!(page, "{name} {}", self.mismatches.load(Ordering::Relaxed));
+                }
                 "hansard_unrecorded_total" => {
                     let _ = writeln!(page, "{name} {}", self.unrecorded.load(Ordering::Relaxed));
                 }

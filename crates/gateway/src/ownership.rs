@@ -36,12 +36,27 @@ pub(crate) struct Claims {
     session: SessionId,
     /// Owned since this exchange: given back if the upstream refuses it.
     new: Vec<Owned>,
+    /// The kind of statement that was decided on; empty if it is not known for certain.
+    decided: String,
 }
 
 impl Claims {
     /// Nothing yet.
     pub(crate) fn of(owners: Arc<Owners>, asker: Arc<Asker>, open: &OpenRecord) -> Self {
-        Self { owners, asker, record: open.id(), session: open.session(), new: Vec::new() }
+        Self {
+            owners,
+            asker,
+            record: open.id(),
+            session: open.session(),
+            new: Vec::new(),
+            decided: String::new(),
+        }
+    }
+
+    /// With the kind of statement that was decided on.
+    pub(crate) fn decided_as(mut self, kind: String) -> Self {
+        self.decided = kind;
+        self
     }
 
     /// Claims a job that is about to be sent, and follows it: whatever becomes of us, its end is recorded.
@@ -68,6 +83,11 @@ impl Claims {
 
     /// Claims what an answer taught. False if that can't be made durable: then the answer must not leave.
     pub(crate) async fn learn(&self, learnt: &mut Learnt, now: Timestamp) -> bool {
+        let ran = &mut learnt.statement;
+        if !self.decided.is_empty() && !ran.kind.is_empty() && ran.kind != self.decided {
+            tracing::error!(record = %self.record, decided = self.decided, ran = ran.kind, "BigQuery ran another statement");
+            ran.decided_as.clone_from(&self.decided);
+        }
         let owned = std::mem::take(&mut learnt.owns);
         let under_way = learnt.under_way.take();
         if owned.is_empty() && under_way.is_none() {

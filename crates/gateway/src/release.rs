@@ -120,6 +120,9 @@ pub(crate) async fn behind<U: Upstream>(
             let trailers = trailed(&mut learnt, id);
             let closing = closing(&times, learnt, wire_bytes);
             gateway.metrics.exchange(closing.outcome);
+            if !closing.statement.decided_as.is_empty() {
+                gateway.metrics.mismatch();
+            }
             if open.close(closing, decoded).await.is_err() {
                 return withhold(gateway, id, manner);
             }
@@ -224,6 +227,9 @@ impl Rest {
         let trailers = trailed(&mut learnt, self.open.id());
         let closing = closing(&self.times, learnt, wire_bytes);
         self.metrics.exchange(closing.outcome);
+        if !closing.statement.decided_as.is_empty() {
+            self.metrics.mismatch();
+        }
         let Self { open, release, gathered, .. } = self;
         let closed = open.close(closing, last).await;
         if closed.is_err() {

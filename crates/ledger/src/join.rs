@@ -96,6 +96,7 @@ fn learnt_statement(mut asked: Statement, learnt: Statement) -> Statement {
         asked.kind = learnt.kind;
         asked.certain = learnt.certain;
     }
+    asked.decided_as = learnt.decided_as;
     if !learnt.kinds.is_empty() {
         asked.kinds = learnt.kinds;
     }

@@ -273,6 +273,9 @@ pub struct Statement {
     /// Whether `kind` and `tables` are BigQuery's own word or proved, not guessed.
     #[serde(default)]
     pub certain: bool,
+    /// The kind that was decided on, where BigQuery ran another: an alarm.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub decided_as: String,
     /// Whether hansard changed the text.
     #[serde(default)]
     pub rewritten: bool,

@@ -686,3 +686,25 @@ fn a_session_that_runs_in_circles_is_stopped() {
         assert_eq!(set.query(&set.person(), "SELECT b FROM crm.t").await.status, 200);
     });
 }
+
+#[test]
+fn a_statement_that_ran_as_another_kind_is_an_alarm() {
+    block_on(async {
+        let script = |_: &str, _: &Request<Bytes>| {
+            let answer = json!({"kind": "bigquery#queryResponse", "jobReference": {"projectId": "proj", "jobId": "j"},
+                "jobComplete": true, "statementType": "DELETE", "rows": [], "totalRows": "0"});
+            ScriptedReply::json(answer.to_string())
+        };
+        let set = Set::new("", NO_CUSTOMERS, script).await;
+        let answer = set.query(&set.person(), "SELECT * FROM crm.t").await;
+        let record = record_of(&set.gateway, &answer);
+        assert_eq!(
+            (&record["statement"]["kind"], &record["statement"]["decided_as"]),
+            (&json!("DELETE"), &json!("SELECT"))
+        );
+        assert!((set.gateway.metric("hansard_mismatches_total").await - 1.0).abs() < 0.1);
+        let record =
+            record_of(&set.gateway, &set.query(&set.person(), "DELETE FROM crm.t WHERE x = 1").await);
+        assert!(record["statement"]["decided_as"].is_null(), "{record:#}");
+    });
+}
