@@ -71,6 +71,7 @@ impl Drop for Nginx {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Small,
+    Rules,
     Pages,
     Storage,
 }
@@ -78,11 +79,12 @@ enum Part {
 /// Measures the part that is named, or everything; only that is written down.
 pub(crate) fn run(part: Option<&str>) -> Step {
     let parts: &[Part] = match part {
-        None => &[Part::Small, Part::Pages, Part::Storage],
+        None => &[Part::Small, Part::Rules, Part::Pages, Part::Storage],
         Some("small") => &[Part::Small],
+        Some("rules") => &[Part::Rules],
         Some("pages") => &[Part::Pages],
         Some("storage") => &[Part::Storage],
-        Some(other) => return Err(format!("there is no part '{other}': small, pages, storage")),
+        Some(other) => return Err(format!("there is no part '{other}': small, rules, pages, storage")),
     };
     programs()?;
     step("release build", cargo().args(["build", "--release", "--locked", "--package", "hansard"]))?;
@@ -137,6 +139,9 @@ async fn measure(parts: &[Part]) -> Result<String, String> {
         table(&mut report, "`jobs.query`, 20 rows (4 KB), 1 connection", &targets, &small, 1)?;
         let _ = writeln!(report, "- kept of a small exchange: {:.2} KB", kept / 1000.0);
     }
+    if parts.contains(&Part::Rules) {
+        rules(&mut report, &folder, &targets, binary).await?;
+    }
     if parts.contains(&Part::Pages) {
         let (before, count) = (kept_since(&families, 0)?, recorded(&gateway).await);
         let page = script(&folder, "page.lua", &token, PAGE)?;
@@ -173,6 +178,30 @@ async fn measure(parts: &[Part]) -> Result<String, String> {
     }
     report.push_str(NOTES);
     Ok(report)
+}
+
+/// Rules that ask about every statement, on the same way: what they add.
+async fn rules(report: &mut String, folder: &Path, targets: &[Target], binary: &str) -> Step {
+    const RULES: &str = "[policy]\ninclude = [\"agents-default\", \"no-destructive\"]\n[[rule]]\nname = \"cap\"\nwhen = \"true\"\n\
+         action = \"limit\"\nbytes_billed = \"1TiB\"\njob_timeout = \"1h\"\n[[rule]]\nname = \"hours\"\nwhen = \"time.hour > 23\"\naction = \
+         \"deny\"\n";
+    let direct = targets.iter().find(|target| target.name == "direct").expect("one is direct").url.clone();
+    let world = World::with_storage(binary, &direct, None, RULES).await;
+    let gateway = world.gateway();
+    let token = world.issuer.token("bench@example.com", &["data"]);
+    let ruled = script(folder, "ruled.lua", &token, SMALL)?;
+    let named = |name: &str| {
+        let target = targets.iter().find(|target| target.name == name).expect("it is there");
+        Target { name: target.name, url: target.url.clone(), pid: target.pid }
+    };
+    let mine = Target { name: "hansard, 11 rules", url: gateway.url.clone(), pid: Some(gateway.pid()) };
+    let ways = [named("direct"), named("nginx"), mine];
+    table(report, "The same with rules, 32 connections", &ways, &ruled, 32)?;
+    table(report, "The same with rules, 1 connection", &ways, &ruled, 1)?;
+    let mut decide = cargo();
+    decide.args(["run", "--release", "--quiet", "--locked", "--package", "policy", "--example", "decide"]);
+    let _ = writeln!(report, "- a decision by itself: {}", output("decide", &mut decide)?.trim());
+    Ok(())
 }
 
 /// The canned answers, as fast as they can be had, and how many there were (`/status`).

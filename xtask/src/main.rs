@@ -19,7 +19,7 @@ const HELP: &str = "cargo xtask COMMAND
   tidy    only the checks of structure
   docs    writes the documents that are made from the code (--check: only compares)
   bench   prints direct, nginx and hansard side by side; writes docs/performance.md
-          (or a part of it, not written down: bench small|pages|storage)
+          (or a part of it, not written down: bench small|rules|pages|storage)
   fuzz    lets hostile bytes at every parser, 30 seconds each (or: fuzz SECONDS)
   soak    the long versions of the tests (or: soak KILLS EXCHANGES); writes docs/soak.md";
 

@@ -4,10 +4,10 @@ use record::{Access, Deed, Footprint, Knowledge};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+use crate::asked::{Asked, AskedQuery};
 use crate::doors;
 use crate::reading::{Dialect, Reading};
 use crate::touches::Property;
-use crate::understand::{Asked, AskedQuery};
 
 /// A query's configuration: where its result goes, what its names mean, what it brings from outside.
 pub(crate) fn query_footprint(sql: &str, project: &str, asked: &Asked) -> (Footprint, Option<Reading>) {

@@ -7,6 +7,7 @@ mod route;
 mod understand;
 mod touches;
 mod doors;
+mod asked;
 mod configured;
 mod reading;
 mod definitions;

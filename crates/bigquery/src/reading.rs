@@ -41,8 +41,20 @@ pub struct Reader {
 
 #[derive(Default)]
 struct Known {
-    descriptions: HashMap<Reading, Arc<Description>>,
+    descriptions: HashMap<Reading, Arc<Described>>,
     bytes: usize,
+}
+
+/// A text that was read.
+struct Described {
+    description: Description,
+    fingerprint: String,
+}
+
+impl Described {
+    fn new(reading: &Reading, description: Description) -> Self {
+        Self { description, fingerprint: fingerprint(&reading.sql) }
+    }
 }
 
 impl Reader {
@@ -53,16 +65,16 @@ impl Reader {
 
     /// What a text does, added to what its request does besides.
     pub(crate) async fn read(&self, reading: &Reading, mut footprint: Footprint) -> Footprint {
-        let description = self.describe(reading).await;
-        footprint.fingerprint = fingerprint(&reading.sql);
-        add(&mut footprint, &description);
+        let known = self.describe(reading).await;
+        footprint.fingerprint.clone_from(&known.fingerprint);
+        add(&mut footprint, &known.description);
         if footprint.access == Access::Write && only_reads(&footprint) {
             footprint.access = Access::Read;
         }
         footprint
     }
 
-    async fn describe(&self, reading: &Reading) -> Arc<Description> {
+    async fn describe(&self, reading: &Reading) -> Arc<Described> {
         if let Some(known) = self.known().descriptions.get(reading) {
             return known.clone();
         }
@@ -80,12 +92,12 @@ impl Reader {
         };
         match described {
             Ok(description) => self.keep(reading, description),
-            Err(why) => Arc::new(Description::unknown(&why)),
+            Err(why) => Arc::new(Described::new(reading, Description::unknown(&why))),
         }
     }
 
-    fn keep(&self, reading: &Reading, description: Description) -> Arc<Description> {
-        let description = Arc::new(description);
+    fn keep(&self, reading: &Reading, description: Description) -> Arc<Described> {
+        let description = Arc::new(Described::new(reading, description));
         let mut known = self.known();
         known.bytes += reading.sql.len();
         if known.descriptions.len() >= KNOWN_MAX || known.bytes > KNOWN_BYTES_MAX {
