@@ -18,7 +18,7 @@ impl Parser for Told<'_> {
 
 libfuzzer_sys::fuzz_target!(|input: (&str, &[u8])| {
     let (sql, tree) = input;
-    let defaults = Defaults { project: "p".to_owned(), dataset: "d".to_owned(), lost: None };
+    let defaults = Defaults { project: "p".to_owned(), dataset: "d".to_owned(), ..Defaults::default() };
     let by_words = googlesql::describe(sql, &defaults, &mut NoParser);
     assert!(!by_words.is_certain());
     let _ = googlesql::describe(sql, &defaults, &mut Told(tree));

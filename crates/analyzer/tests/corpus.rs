@@ -27,7 +27,7 @@ impl Reader {
     }
 
     fn describe(&self, sql: &str) -> (Description, Duration) {
-        let defaults = Defaults { project: "proj".into(), dataset: "crm".into(), lost: None };
+        let defaults = Defaults { project: "proj".into(), dataset: "crm".into(), ..Defaults::default() };
         let (say, hear) = channel();
         let sql = sql.to_owned();
         self.0

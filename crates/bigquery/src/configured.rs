@@ -35,17 +35,24 @@ pub(crate) fn query_footprint(sql: &str, project: &str, asked: &Asked) -> (Footp
         |wanted: &str| properties.iter().find(|property| property.key == wanted).map(|one| &one.value);
     let defaults =
         asked.default_dataset.as_ref().or(query.default_dataset.as_ref()).filter(|one| one.is_object());
-    let default_project = defaults
+    let dataset_project = defaults
         .map(|defaults| name(defaults, "projectId"))
-        .filter(|project| !project.is_empty())
-        .or(property("dataset_project_id").cloned())
-        .unwrap_or_else(|| project.to_owned());
+        .filter(|own| !own.is_empty() && own != project)
+        .unwrap_or_default();
+    // It changes what a dataset without a project means, not where the default dataset is.
+    let moved = property("dataset_project_id").cloned();
+    let is_moved = moved.is_some();
+    let dataset_project =
+        if is_moved && dataset_project.is_empty() { project.to_owned() } else { dataset_project };
+    let default_project = moved.unwrap_or_else(|| project.to_owned());
     let reading = Reading {
         sql: sql.to_owned(),
         project: default_project,
+        dataset_project,
+        is_moved,
         dataset: defaults.map(|defaults| name(defaults, "datasetId")).unwrap_or_default(),
         dialect: dialect(sql, asked.use_legacy_sql.as_ref().or(query.use_legacy_sql.as_ref())),
-        in_session: property("session_id").is_some(),
+        in_session: property("session_id").is_some() || property("dataset_id").is_some(),
     };
     let parameters = asked.query_parameters.as_ref().or(query.query_parameters.as_ref());
     let footprint = Footprint {

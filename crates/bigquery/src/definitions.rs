@@ -1,6 +1,6 @@
 //! What stands behind names: a view's query, a routine's body, where a model runs.
 
-use gateway::{Definition, Needs, Object, ObjectKind, Question};
+use gateway::{Access, Definition, Needs, Object, ObjectKind, Question, Touch};
 use http::StatusCode;
 use record::{Deed, Footprint, Knowledge};
 use serde_json::Value;
@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::reading::{Dialect, Reader, Reading};
 use crate::route::percent_encode;
+use crate::touches::anonymous;
 
 /// What is to be looked up for a footprint.
 pub(crate) fn objects(footprint: &Footprint, needs: Needs) -> Vec<Object> {
@@ -43,6 +44,16 @@ fn split(name: &str) -> Option<[&str; 3]> {
     let mut parts = name.rsplitn(3, '.');
     let (last, dataset, project) = (parts.next()?, parts.next()?, parts.next()?);
     Some([project, dataset, last])
+}
+
+/// Anonymous results that statements name, however they are spelt.
+pub(crate) fn touches(footprint: &Footprint) -> Vec<Touch> {
+    let named = footprint.statements.iter().flat_map(|deed| deed.read.iter().chain(&deed.written));
+    let owned = named.filter_map(|name| {
+        let [_, dataset, table] = split(name)?;
+        anonymous(dataset, table)
+    });
+    owned.map(|owned| Touch { owned, access: Access::Read }).collect()
 }
 
 /// How to ask for a definition.
@@ -96,15 +107,20 @@ pub(crate) async fn define(
     }
 }
 
-/// It could not be looked up. A routine stays unknown by itself.
+/// It could not be looked up. A routine stays unknown by itself; a model may run elsewhere.
 fn not_known(footprint: &mut Footprint, object: &Object) {
-    let uses = |deed: &&mut Deed| match object.kind {
-        ObjectKind::Table => deed.read.contains(&object.name),
-        ObjectKind::Routine | ObjectKind::Model => false,
-    };
-    for deed in footprint.statements.iter_mut().filter(uses) {
-        let why = format!("what {} is could not be looked up", object.name);
-        deed.unknown.insert(Knowledge::Tables, why);
+    let name = &object.name;
+    for deed in &mut footprint.statements {
+        match object.kind {
+            ObjectKind::Table if deed.read.contains(name) => {
+                let why = format!("what {name} is could not be looked up");
+                deed.unknown.insert(Knowledge::Tables, why);
+            }
+            ObjectKind::Model if deed.models.contains(name) => {
+                deed.connections.insert(format!("of the model {name}, which could not be looked up"));
+            }
+            ObjectKind::Table | ObjectKind::Routine | ObjectKind::Model => {}
+        }
     }
 }
 
@@ -147,6 +163,11 @@ async fn routine(reader: &Reader, mut footprint: Footprint, name: &str, body: &V
     for deed in footprint.statements.iter_mut().filter(|deed| deed.routines.contains(name)) {
         deed.routines.remove(name);
         deed.connections.extend(connection.clone());
+        if deed.unknown.contains_key(&Knowledge::Kind) && body.is_null() {
+            // No such procedure, it is said; its call stays what it was.
+            deed.routines.insert(name.to_owned());
+            continue;
+        }
         if deed.unknown.contains_key(&Knowledge::Kind) {
             // A procedure: what it does are statements of their own.
             deed.unknown.clear();
@@ -170,6 +191,8 @@ async fn read(reader: &Reader, sql: String, name: &str, is_legacy: bool) -> Foot
         sql,
         project: project.to_owned(),
         dataset: dataset.to_owned(),
+        dataset_project: String::new(),
+        is_moved: false,
         dialect: if is_legacy { Dialect::Legacy } else { Dialect::GoogleSql },
         in_session: false,
     };

@@ -202,7 +202,11 @@ fn listed(route: &Route, table: Option<&str>) -> Deed {
 
 /// Addresses in a list.
 pub(crate) fn addresses(list: &Value) -> Vec<String> {
-    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    let one = list.as_str().map(str::to_owned);
+    let many = list.as_array().into_iter().flatten();
+    // What is no text is an address that can't be told.
+    let many = many.map(|one| one.as_str().unwrap_or("unknown:").to_owned());
+    one.into_iter().chain(many).collect()
 }
 
 /// The footprint of a load, extract or copy job; none if it is none of them.
@@ -246,7 +250,7 @@ pub(crate) fn job(configuration: &Value, project: &str) -> Option<Footprint> {
 
 /// Whether a write disposition replaces what is there.
 pub(crate) fn overwrites(disposition: &Value) -> bool {
-    disposition.as_str().is_some_and(|how| how.starts_with("WRITE_TRUNCATE"))
+    !disposition.is_null() && !matches!(disposition.as_str(), Some("WRITE_EMPTY" | "WRITE_APPEND"))
 }
 
 #[cfg(test)]

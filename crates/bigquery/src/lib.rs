@@ -7,6 +7,7 @@ mod route;
 mod understand;
 mod touches;
 mod doors;
+mod strict;
 mod asked;
 mod configured;
 mod reading;
@@ -38,7 +39,7 @@ pub use trial::{Trial, trial};
 use bytes::Bytes;
 use gateway::{
     Action, Answer, Bounds, Cleared, Definition, DryRun, Inspect, JobRef, JobsSeen, Marks, Need, Needs,
-    Object, Question, Refusal, Reply, Request, Speaks, Upstream,
+    Object, Question, Refusal, Reply, Request, Speaks, Touch, Upstream,
 };
 use http::{Method as Verb, Uri};
 use hyper::body::Incoming;
@@ -165,6 +166,10 @@ impl Upstream for BigQuery {
         if let Some(bound) = bounds.bytes_billed.filter(|bound| own.is_none_or(|own: u64| own > *bound)) {
             action.job.max_bytes_billed = Some(bound.to_string());
         }
+    }
+
+    fn touches(&self, footprint: &Footprint) -> Vec<Touch> {
+        definitions::touches(footprint)
     }
 
     fn objects(&self, footprint: &Footprint, needs: Needs) -> Vec<Object> {

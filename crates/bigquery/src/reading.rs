@@ -17,8 +17,13 @@ const LEGACY: &str = "legacy SQL is not read; set useLegacySql to false";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Reading {
     pub(crate) sql: String,
+    /// Of `dataset.table`.
     pub(crate) project: String,
+    /// Of the default dataset, if it is another.
+    pub(crate) dataset_project: String,
     pub(crate) dataset: String,
+    /// `project` was set apart from the default dataset.
+    pub(crate) is_moved: bool,
     pub(crate) dialect: Dialect,
     /// It runs in a session that was there before.
     pub(crate) in_session: bool,
@@ -97,7 +102,12 @@ impl Reader {
     }
 
     fn keep(&self, reading: &Reading, description: Description) -> Arc<Described> {
+        let is_whole = description.unsure.is_empty();
         let description = Arc::new(Described::new(reading, description));
+        if !is_whole {
+            // It may have been stopped by chance, or come of a parser that was not there.
+            return description;
+        }
         let mut known = self.known();
         known.bytes += reading.sql.len();
         if known.descriptions.len() >= KNOWN_MAX || known.bytes > KNOWN_BYTES_MAX {
@@ -120,7 +130,9 @@ fn fingerprint(sql: &str) -> String {
 fn describe(reading: &Reading, parser: &mut dyn googlesql::Parser) -> Description {
     let defaults = Defaults {
         project: reading.project.clone(),
+        dataset_project: reading.dataset_project.clone(),
         dataset: reading.dataset.clone(),
+        is_moved: reading.is_moved,
         lost: reading.in_session.then_some(SESSION_DEFAULTS),
     };
     let mut description = googlesql::describe(&reading.sql, &defaults, parser);
@@ -177,6 +189,7 @@ fn deed(statement: &googlesql::Statement) -> Deed {
         let what = match what {
             googlesql::Knowledge::Kind => Knowledge::Kind,
             googlesql::Knowledge::Tables => Knowledge::Tables,
+            googlesql::Knowledge::Target => Knowledge::Target,
             googlesql::Knowledge::Wildcards => Knowledge::Wildcards,
         };
         (what, why.clone())

@@ -17,6 +17,7 @@ use crate::methods::{Effect, Method, Shape};
 use crate::reading::{Dialect, Reading};
 use crate::route::{Route, RouteKind, parse_query, percent_encode};
 use crate::sisters;
+use crate::strict;
 use crate::touches::{self, TOUCHES_MAX};
 
 /// Labels that a job may have at all is 64: with so many of the client's own, ours have no place.
@@ -200,10 +201,12 @@ fn footprint(
         let configuration = asked.configuration.as_ref();
         let query = configuration.and_then(|configuration| configuration.query.as_ref());
         let sql = asked.query.as_deref().or(query.and_then(|query| query.query.as_deref()));
+        let value = body.value()?;
+        value.as_ref().map_or(Ok(()), strict::check)?;
         if let Some(sql) = sql {
             return Ok(query_footprint(sql, project, asked));
         }
-        let configuration = body.value()?.map(|mut body| body["configuration"].take());
+        let configuration = value.map(|mut body| body["configuration"].take());
         let job = configuration.and_then(|configuration| doors::job(&configuration, project));
         return Ok((job.unwrap_or(writes), None));
     }
@@ -213,12 +216,23 @@ fn footprint(
         true => body.value()?,
         false => None,
     };
+    if let Some(value) = &value {
+        strict::check(value)?;
+        let param = |name: &str| route.params.get(name).map(String::as_str);
+        let path =
+            [("projectId", param("project")), ("datasetId", param("dataset")), ("tableId", param("table"))];
+        strict::same(&value["tableReference"], &path)?;
+        strict::same(&value["datasetReference"], &path[..2])?;
+        strict::same(&value["routineReference"], &path[..2])?;
+    }
     let footprint = doors::footprint(route, method, value.as_ref());
     let dataset = route.params.get("dataset").cloned().unwrap_or_default();
     let reading = value.and_then(|value| doors::text(method.name, &value)).map(|(sql, is_legacy)| Reading {
         sql,
         project: project.to_owned(),
         dataset,
+        dataset_project: String::new(),
+        is_moved: false,
         dialect: if is_legacy { Dialect::Legacy } else { Dialect::GoogleSql },
         in_session: false,
     });

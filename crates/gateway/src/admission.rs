@@ -379,6 +379,7 @@ impl<U: Upstream> Gateway<U> {
             true => self.upstream.describe(action).await,
             false => action.footprint.clone(),
         };
+        self.check_touches(asker, &self.upstream.touches(&footprint)).await?;
         let tables = rulebook.rules.reads_tables();
         let unseen = !asker.reads_all && footprint.calls_unseen();
         let needs = Needs { tables, routines: tables || is_agent || unseen, models: is_agent };
@@ -455,9 +456,9 @@ fn check_against(footprint: &mut Footprint, dry_run: &DryRun) {
     }
 }
 
-/// Whether a text may ask about what others did: the words for it, or a way to hide them.
+/// Whether a text may ask about what others did, or for their results: the words for it, or a way to hide them.
 fn may_read_history(sql: &str) -> bool {
-    const WORDS: &[&str] = &["information_schema", "@@", "execute", "call", "\\"];
+    const WORDS: &[&str] = &["information_schema", "@@", "execute", "call", "\\", "._", "`_"];
     let lower = sql.to_ascii_lowercase();
     WORDS.iter().any(|word| lower.contains(word))
 }

@@ -15,8 +15,8 @@ use crate::upstream::{Action, DryRun, Needs, Object, Question, Upstream};
 /// A definition is remembered so long; one that this gateway saw change is asked for again at once.
 const KNOWN_SECS: i64 = 60;
 /// Definitions that are remembered, and the bytes of one.
-const KNOWN_MAX: usize = 10_000;
-const DEFINITION_BYTES_MAX: usize = 256 * 1024;
+const KNOWN_MAX: usize = 2_000;
+const DEFINITION_BYTES_MAX: usize = 32 * 1024;
 /// Views behind views.
 const ROUNDS_MAX: usize = 6;
 /// Objects that are looked up for one exchange.
@@ -67,9 +67,10 @@ impl Lookups {
     }
 
     fn keep(&self, key: Key, definition: Arc<Definition>, now: Timestamp) {
-        let is_short =
-            definition.as_ref().as_ref().is_none_or(|(_, body)| body.len() <= DEFINITION_BYTES_MAX);
-        if definition.is_none() || !is_short || self.is_unstable(key.1.name(), now) {
+        let is_lasting = definition.as_ref().as_ref().is_some_and(|(status, body)| {
+            matches!(*status, StatusCode::OK | StatusCode::NOT_FOUND) && body.len() <= DEFINITION_BYTES_MAX
+        });
+        if !is_lasting || self.is_unstable(key.1.name(), now) {
             return;
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,6 +109,7 @@ impl<U: Upstream> Gateway<U> {
         cause: RecordId,
     ) -> Footprint {
         let mut seen = HashSet::new();
+        let mut asked = 0;
         let mut footprint = footprint;
         let until = tokio::time::Instant::now() + LOOK_UP_MAX;
         for _ in 0..ROUNDS_MAX {
@@ -117,7 +119,8 @@ impl<U: Upstream> Gateway<U> {
                 return footprint;
             }
             for object in objects {
-                let definition = match seen.len() <= OBJECTS_MAX {
+                asked += 1;
+                let definition = match asked <= OBJECTS_MAX {
                     true => {
                         let asked = self.definition(&object, by, cause);
                         tokio::time::timeout_at(until, asked).await.unwrap_or_default()

@@ -56,6 +56,9 @@ pub trait Upstream: Send + Sync + 'static {
     /// Puts bounds into what is to be forwarded, where it makes a job.
     fn bound(&self, action: &mut Action<Self::Plan>, request: &Request, bounds: &Bounds);
 
+    /// What of it may be another principal's, now that its text is read.
+    fn touches(&self, footprint: &Footprint) -> Vec<Touch>;
+
     /// What must be looked up to know what it does.
     fn objects(&self, footprint: &Footprint, needs: Needs) -> Vec<Object>;
 

@@ -156,14 +156,6 @@ pub(crate) fn text(tree: &Tree, node: NodeId) -> Option<String> {
                 rest.push(tree.child(node, "rhs")?);
                 rest.push(tree.child(node, "lhs")?);
             }
-            "ASTFunctionCall" => {
-                let function = tree.child(node, "function").and_then(|function| path(tree, function))?;
-                if function != ["concat"] {
-                    return None;
-                }
-                let arguments: Vec<_> = tree.all(node, "arguments").collect();
-                rest.extend(arguments.into_iter().rev());
-            }
             _ => return None,
         }
     }

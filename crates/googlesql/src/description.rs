@@ -74,6 +74,8 @@ pub enum Knowledge {
     Kind,
     /// Which tables it touches.
     Tables,
+    /// Which table it writes.
+    Target,
     /// Which tables its wildcards stand for; they are named as they are written.
     Wildcards,
 }

@@ -7,6 +7,7 @@
 mod lex;
 mod outline;
 mod tree;
+mod built_in;
 mod constant;
 mod name;
 mod scope;

@@ -2,11 +2,17 @@
 
 use std::collections::BTreeSet;
 
-/// The job's default project and dataset; empty where there is none.
+/// What a job completes names by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Defaults {
+    /// Of `dataset.table`.
     pub project: String,
+    /// Of `table`: where the default dataset is. Empty: in `project`.
+    pub dataset_project: String,
+    /// Empty where there is none.
     pub dataset: String,
+    /// `project` was changed apart: whether that moves the default dataset is not said anywhere.
+    pub is_moved: bool,
     /// Why they may be others; none if they are these.
     pub lost: Option<&'static str>,
 }
@@ -28,11 +34,17 @@ pub(crate) fn tables(path: &[&str], defaults: &Defaults, temporary: &BTreeSet<St
             if defaults.dataset.is_empty() {
                 return vec![in_session];
             }
-            let in_default = format!("{}.{}.{table}", defaults.project, defaults.dataset);
-            match temporary.contains(table) {
-                true => vec![in_session, in_default],
-                false => vec![in_default],
+            let mut found: Vec<String> =
+                Some(in_session).filter(|_| temporary.contains(table)).into_iter().collect();
+            let own = Some(&defaults.dataset_project).filter(|project| !project.is_empty());
+            let other = Some(&defaults.project).filter(|_| own.is_none() || defaults.is_moved);
+            for project in own.into_iter().chain(other) {
+                let name = format!("{project}.{}.{table}", defaults.dataset);
+                if !found.contains(&name) {
+                    found.push(name);
+                }
             }
+            found
         }
         [dataset, table] if dataset.eq_ignore_ascii_case(SESSION) => vec![format!("{SESSION}.{table}")],
         [dataset, table] => vec![format!("{}.{dataset}.{table}", defaults.project)],
@@ -127,7 +139,7 @@ mod tests {
     }
 
     fn check(path: &[&str], expected: &[&str]) {
-        let defaults = Defaults { project: "proj".into(), dataset: "crm".into(), lost: None };
+        let defaults = Defaults { project: "proj".into(), dataset: "crm".into(), ..Defaults::default() };
         assert_eq!(tables(path, &defaults, &BTreeSet::from(["scratch".to_owned()])), expected);
     }
 }

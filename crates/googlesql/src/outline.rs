@@ -16,8 +16,13 @@ pub(crate) struct Outline {
     top: Vec<String>,
     /// Names before a parenthesis, in upper case if they have no dot.
     functions: BTreeSet<String>,
+    /// Those of them that are a dataset's own.
+    routines: BTreeSet<String>,
     /// Views of the catalogue.
     catalogue: BTreeSet<String>,
+    system_variables: BTreeSet<String>,
+    /// A name is spelt with escapes: what it is can't be told.
+    hides_names: bool,
     /// It runs texts, or procedures.
     is_dynamic: bool,
     is_readable: bool,
@@ -65,7 +70,7 @@ impl Outline {
     /// Nothing is known of what the parser refuses, but for what the whole seems to be.
     pub(crate) fn guess(&self, why: &str) -> Description {
         let (kind, is_script) = (self.kind(), self.is_script());
-        let guessed = if self.is_readable { self.statements(why) } else { Vec::new() };
+        let guessed = if self.is_readable && !self.hides_names { self.statements(why) } else { Vec::new() };
         Description { kind, is_script, guessed, ..Description::unknown(why) }
     }
 
@@ -75,7 +80,7 @@ impl Outline {
             return Description::unknown("one of its strings or comments has no end");
         }
         let mut statements = self.statements(why);
-        if self.is_dynamic || self.kinds.is_empty() {
+        if self.is_dynamic || self.hides_names || self.kinds.is_empty() {
             statements.push(Statement::unknown_kind(why.to_owned(), 0..0));
         }
         Description {
@@ -88,11 +93,19 @@ impl Outline {
         }
     }
 
+    fn connections(&self) -> BTreeSet<String> {
+        let external = self.functions.iter().filter(|name| *name == "EXTERNAL_QUERY");
+        external.map(|name| format!("of {name}")).collect()
+    }
+
     /// One for each kind; which does what is not told apart.
     fn statements(&self, why: &str) -> Vec<Statement> {
         let statement = |kind: &String| Statement {
             kind: kind.clone(),
             functions: self.functions.clone(),
+            routines: self.routines.clone(),
+            connections: self.connections(),
+            system_variables: self.system_variables.clone(),
             read: self.catalogue.clone(),
             unknown: vec![(Knowledge::Tables, why.to_owned())],
             ..Statement::default()
@@ -404,6 +417,16 @@ impl Reader<'_> {
 
     /// Names of functions, and of the catalogue's views: all that is known of them where there is no parser.
     fn names(&mut self) {
+        for token in self.tokens {
+            let text = &self.sql[token.span.clone()];
+            match token.kind {
+                TokenKind::SystemVariable => {
+                    self.out.system_variables.insert(text.replace('`', "").to_lowercase());
+                }
+                TokenKind::Quoted => self.out.hides_names |= text.contains('\\'),
+                _ => {}
+            }
+        }
         let mut at = 0;
         while at < self.tokens.len() {
             let start = at;
@@ -430,9 +453,12 @@ impl Reader<'_> {
                 self.out.catalogue.insert(format!("{}.INFORMATION_SCHEMA.{view}", path[..place].join(".")));
             }
             if self.symbol(at) == "(" {
+                let owned: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
                 let name = path.join(".");
-                let is_dataset = path.len() > 2;
-                self.out.functions.insert(if is_dataset { name } else { name.to_ascii_uppercase() });
+                match crate::built_in::is_built_in(&owned) {
+                    true => self.out.functions.insert(name.to_ascii_uppercase()),
+                    false => self.out.functions.insert(name.clone()) && self.out.routines.insert(name),
+                };
             }
         }
     }

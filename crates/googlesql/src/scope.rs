@@ -26,10 +26,16 @@ pub(crate) const NOTHING: ScopeId = 0;
 
 impl Scopes {
     pub(crate) fn with_query(&mut self, outer: ScopeId, name: &str) -> ScopeId {
+        if name.contains('.') {
+            return outer;
+        }
         self.push(outer, What::Query(name.to_lowercase()))
     }
 
     pub(crate) fn with_range(&mut self, outer: ScopeId, alias: &str) -> ScopeId {
+        if alias.contains('.') {
+            return outer;
+        }
         self.push(outer, What::Range(alias.to_lowercase()))
     }
 
@@ -44,6 +50,10 @@ impl Scopes {
 
     /// Whether a path names no table here: a query of a WITH clause, or an array of a table beside it.
     pub(crate) fn explains(&self, mut at: ScopeId, path: &[&str]) -> bool {
+        // Quotes that hold a dot hold several names, which BigQuery takes apart before it asks what they mean.
+        if path.iter().any(|part| part.contains('.')) {
+            return false;
+        }
         let first = path.first().map(|first| first.to_lowercase()).unwrap_or_default();
         let mut sees_ranges = true;
         while at != NOTHING {

@@ -88,6 +88,8 @@ struct Walk<'a> {
     statements: Vec<Statement>,
     /// Made in the text itself.
     temporary: BTreeSet<String>,
+    /// Temporary functions that it makes, in lower case.
+    functions: BTreeSet<String>,
     /// Names that a scope explained: the statement, and the path.
     explained: Vec<(usize, Vec<String>)>,
     /// Texts that it runs.
@@ -127,6 +129,7 @@ impl<'a> Walk<'a> {
             scopes: Scopes::default(),
             statements: Vec::new(),
             temporary: BTreeSet::new(),
+            functions: BTreeSet::new(),
             explained: Vec::new(),
             texts: Vec::new(),
             unsure: Vec::new(),
@@ -168,7 +171,8 @@ impl<'a> Walk<'a> {
             return ("SCRIPT".to_owned(), true);
         }
         let span = self.tree.span(*last);
-        let own = self.statements.iter().find(|statement| statement.span == span);
+        let inner = self.tree.child(*last, "statement").map(|inner| self.tree.span(inner));
+        let own = self.statements.iter().find(|one| one.span == span || Some(&one.span) == inner.as_ref());
         (own.map(|own| own.kind.clone()).unwrap_or_default(), false)
     }
 
@@ -287,8 +291,13 @@ impl<'a> Walk<'a> {
         if ["FUNCTION", "PROCEDURE"].iter().any(|object| kind.ends_with(object)) {
             let declared = tree.child(node, "function_declaration").unwrap_or(node);
             if let Some(name) = tree.child(declared, "name").or_else(|| tree.child(node, "path")) {
-                let name = self.routine_name(name);
-                self.statements[of].defined.insert(name);
+                let path = self.path(name);
+                if let ([only], true) = (&path[..], self.statements[of].is_temporary) {
+                    self.functions.insert(only.to_lowercase());
+                } else {
+                    let name = self.routine_name(name);
+                    self.statements[of].defined.insert(name);
+                }
             }
         }
         if kind.ends_with("_MODEL") {
@@ -300,6 +309,21 @@ impl<'a> Walk<'a> {
         }
         if tree.is(node, "is_remote") {
             self.statements[of].is_remote = true;
+        }
+        if let Some(source) = tree.child(node, "replica_source") {
+            self.read(source, of);
+        }
+        if let Some(name) = tree
+            .child(node, "name")
+            .or_else(|| tree.child(node, "path"))
+            .filter(|_| kind.ends_with("_SCHEMA"))
+        {
+            let path = self.path(name);
+            let schema = match &path.join(".").split('.').collect::<Vec<_>>()[..] {
+                [schema] => format!("{}.{schema}", self.defaults.project),
+                parts => parts.join("."),
+            };
+            self.statements[of].defined.insert(schema);
         }
         if let Some(like) = tree.child(node, "like_table_name") {
             self.read(like, of);
@@ -335,13 +359,19 @@ impl<'a> Walk<'a> {
         self.children(node, NOTHING, Owner::Statement(of));
         let name = tree.child(node, "system_variable").map(|variable| self.variable(variable));
         let value = tree.child(node, "expression").and_then(|value| text(tree, value));
+        if name.as_deref() == Some(DEFAULT_PROJECT) {
+            if self.defaults.dataset_project.is_empty() {
+                self.defaults.dataset_project.clone_from(&self.defaults.project);
+            }
+            self.defaults.is_moved = true;
+        }
         let field = match name.as_deref() {
             Some(DEFAULT_DATASET) => &mut self.defaults.dataset,
             Some(DEFAULT_PROJECT) => &mut self.defaults.project,
             _ => return,
         };
         match value {
-            Some(value) if depth == 0 => *field = value,
+            Some(value) if depth == 0 && !value.is_empty() => *field = value,
             _ => self.defaults.lost = Some("the script changes its default dataset as it runs"),
         }
     }
@@ -413,10 +443,9 @@ impl<'a> Walk<'a> {
         let tree = self.tree;
         self.target_is_read(node, of);
         self.statements[of].has_where = keeps_out(tree, tree.child(node, "where"));
-        let mut scope = self.named_target(node, NOTHING);
-        if let Some(from) = tree.child(node, "from_clause") {
-            scope = self.from(from, scope, of);
-        }
+        // FROM does not see the target; the condition and the values see both.
+        let from = tree.child(node, "from_clause").map_or(NOTHING, |from| self.from(from, NOTHING, of));
+        let scope = self.named_target(node, from);
         for (field, child) in tree.children(node).collect::<Vec<_>>() {
             if field != "from_clause" && field != "target_path" {
                 self.look(child, scope, Owner::Statement(of));
@@ -427,11 +456,10 @@ impl<'a> Walk<'a> {
     fn merge(&mut self, node: NodeId, of: usize) {
         let tree = self.tree;
         self.target_is_read(node, of);
-        let named = self.named_target(node, NOTHING);
-        let scope = match tree.child(node, "table_expression") {
-            Some(source) => self.table_expression(source, NOTHING, named, of),
-            None => named,
-        };
+        // The source does not see the target; the condition and the branches see both.
+        let source = tree.child(node, "table_expression");
+        let source = source.map_or(NOTHING, |source| self.table_expression(source, NOTHING, NOTHING, of));
+        let scope = self.named_target(node, source);
         for (field, child) in tree.children(node).collect::<Vec<_>>() {
             if field != "table_expression" && field != "target_path" {
                 self.look(child, scope, Owner::Statement(of));
@@ -564,6 +592,10 @@ impl<'a> Walk<'a> {
         }
         let path = self.path(path);
         let names = self.table_names(&path, of);
+        let whole = path.join(".");
+        if let (Some(why), true) = (self.defaults.lost, whole.matches('.').count() < 2) {
+            self.not_known(of, Knowledge::Target, why);
+        }
         let is_new = self.statements[of].is_temporary && path.len() == 1;
         let written = &mut self.statements[of].written;
         match is_new {

@@ -14,6 +14,8 @@ use crate::rule::{Limits, RecordAs, Rule, RuleAction};
 
 /// Different statements in one exchange that rules look at.
 const VIEWS_MAX: usize = 1_000;
+/// Bytes of text that they are shown in all: each is shown the whole.
+const VIEWED_BYTES_MAX: usize = 32 << 20;
 
 /// All that rules ask about, for one exchange.
 pub struct Question<'a> {
@@ -156,15 +158,34 @@ impl Policy {
             return ruling;
         }
         let views = View::all(question.footprint, question.sql, question.labels);
-        if views.len() > VIEWS_MAX {
-            ruling.denial.get_or_insert_with(too_many);
+        if views.len() > VIEWS_MAX || views.len().saturating_mul(question.sql.len()) > VIEWED_BYTES_MAX {
+            let denial = too_many();
+            ruling.rules.push(denial.rule.clone());
+            ruling.denial.get_or_insert(denial);
             return ruling;
         }
         let outer = outer_context(question);
-        let contexts: Vec<Context> = views.iter().map(|view| inner_context(&outer, view)).collect();
-        for rule in &self.rules {
-            let Some(hit) = hit(rule, &views, &contexts, (&outer, question.footprint)) else { continue };
-            apply(rule, &hit, question, &mut ruling);
+        let mut hits: Vec<Option<Hit>> = self.rules.iter().map(|_| None).collect();
+        // One view at a time: each holds the text.
+        for (at, view) in views.iter().enumerate() {
+            let context = inner_context(&outer, view);
+            for (rule, known) in self.rules.iter().zip(&mut hits) {
+                let is_settled = known.as_ref().is_some_and(Hit::is_certain);
+                let asks_again = at == 0 || rule.when.reads("statement") && needs_statements(&rule.action);
+                if !is_settled && asks_again {
+                    let found = hit(rule, view, &context, (&outer, question.footprint));
+                    // What is certain goes before what is not.
+                    *known = match (found, known.take()) {
+                        (Some(found), before) if found.is_certain() || before.is_none() => Some(found),
+                        (_, before) => before,
+                    };
+                }
+            }
+        }
+        for (rule, hit) in self.rules.iter().zip(hits) {
+            if let Some(hit) = hit {
+                apply(rule, &hit, question, &mut ruling);
+            }
         }
         ruling
     }
@@ -186,6 +207,12 @@ struct Hit<'a> {
     missing: Option<String>,
     /// Why it could not be evaluated.
     broken: Option<String>,
+}
+
+impl Hit<'_> {
+    fn is_certain(&self) -> bool {
+        self.missing.is_none() && self.broken.is_none()
+    }
 }
 
 fn outer_context<'a>(question: &Question<'_>) -> Context<'a, 'a> {
@@ -224,35 +251,25 @@ fn request(question: &Question<'_>) -> AskedRequest {
     }
 }
 
-/// Where a rule applies first: to the whole, or to one statement. What is certain goes before what is not.
+/// Whether a rule applies to the whole, or to one statement.
 fn hit<'a>(
     rule: &Rule,
-    views: &'a [View<'a>],
-    contexts: &[Context],
+    view: &'a View<'a>,
+    context: &Context,
     (outer, footprint): (&Context, &Footprint),
 ) -> Option<Hit<'a>> {
-    let several = rule.when.reads("statement") && needs_statements(&rule.action);
-    let looked_at = if several { views.len() } else { 1 };
-    let mut unsure = None;
-    for (view, context) in views.iter().zip(contexts).take(looked_at) {
-        let mut answer = rule.when.answer(context);
-        if let (Answer::Unknown(_), Some(names)) = (&answer, rule.when.named_tables())
-            && let Some(known) = view.asked_for(footprint, names)
-        {
-            answer = rule.when.answer(&inner_context(outer, &known));
-        }
-        let found = match answer {
-            Answer::No => continue,
-            Answer::Yes => Hit { view, missing: None, broken: None },
-            Answer::Unknown(field) => Hit { view, missing: Some(field), broken: None },
-            Answer::Broken(why) => Hit { view, missing: None, broken: Some(why) },
-        };
-        match (&found.missing, &found.broken) {
-            (None, None) => return Some(found),
-            _ => unsure = unsure.or(Some(found)),
-        }
+    let mut answer = rule.when.answer(context);
+    if let (Answer::Unknown(_), Some(names)) = (&answer, rule.when.named_tables())
+        && let Some(known) = view.asked_for(footprint, names)
+    {
+        answer = rule.when.answer(&inner_context(outer, &known));
     }
-    unsure
+    match answer {
+        Answer::No => None,
+        Answer::Yes => Some(Hit { view, missing: None, broken: None }),
+        Answer::Unknown(field) => Some(Hit { view, missing: Some(field), broken: None }),
+        Answer::Broken(why) => Some(Hit { view, missing: None, broken: Some(why) }),
+    }
 }
 
 /// Leaving out of the record asks about the whole alone: one harmless statement does not excuse the others.
@@ -345,7 +362,7 @@ fn why(field: &str, question: &Question<'_>) -> String {
     let reason = match field {
         "bytes" | "usd" => Some(question.estimate.why().to_owned()),
         "columns" => Some("which columns it touches was not read".to_owned()),
-        _ => [Knowledge::Kind, Knowledge::Tables, Knowledge::Wildcards]
+        _ => [Knowledge::Kind, Knowledge::Tables, Knowledge::Target, Knowledge::Wildcards]
             .into_iter()
             .find_map(|what| footprint.unknown(what)),
     };

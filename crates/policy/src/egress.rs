@@ -160,13 +160,15 @@ fn find(name: &str, footprint: &Footprint, asked: &Asked<'_>) -> Option<String> 
             let made = deeds.iter().find(|deed| is_routine(deed) && !deed.is_temporary)?;
             (!is_open(asked, "routines")).then(|| format!("{} makes what runs later", made.kind))
         }
-        "dynamic" => {
-            let is_unread = footprint.unknown(Knowledge::Kind).is_some() && footprint.guessed.is_empty();
-            let is_unread = footprint.is_dynamic() || is_unread;
-            (is_unread && !is_open(asked, "dynamic")).then(|| dynamic(footprint))
-        }
+        "dynamic" => (is_unseen(footprint) && !is_open(asked, "dynamic")).then(|| dynamic(footprint)),
         _ => history(footprint),
     }
+}
+
+/// Whether what it runs can't be told: not even by its words.
+fn is_unseen(footprint: &Footprint) -> bool {
+    let is_unread = footprint.unknown(Knowledge::Kind).is_some() && footprint.guessed.is_empty();
+    footprint.is_dynamic() || is_unread
 }
 
 fn dynamic(footprint: &Footprint) -> String {
@@ -186,9 +188,16 @@ fn foreign(footprint: &Footprint, asked: &Asked<'_>) -> Option<String> {
     let result = Some(&footprint.result_table).filter(|table| !table.is_empty());
     let deeds = || footprint.statements.iter().chain(&footprint.guessed);
     let models = deeds().filter(|deed| makes_a_model(deed)).flat_map(|deed| &deed.models);
-    let mut written = deeds().flat_map(|deed| &deed.written).chain(models).chain(result);
+    let makes = |deed: &&Deed| !deed.kind.starts_with("DROP_");
+    let defined = deeds().filter(makes).flat_map(|deed| &deed.defined).filter(|name| name.contains('.'));
+    let mut written = deeds().flat_map(|deed| &deed.written).chain(models).chain(result).chain(defined);
     let is_foreign = |table: &&String| {
-        let project = table.split('.').next().unwrap_or_default();
+        // A project may hold a dot before its colon: its own are told by their beginning.
+        let project = asked
+            .projects
+            .iter()
+            .find(|own| table.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('.')));
+        let project = project.map_or_else(|| table.split('.').next().unwrap_or_default(), String::as_str);
         let is_own = asked.projects.iter().any(|own| own == project) || project == "_SESSION";
         !is_own && !is_open(asked, table)
     };
@@ -198,10 +207,11 @@ fn foreign(footprint: &Footprint, asked: &Asked<'_>) -> Option<String> {
     let is_unseen = |deed: &&Deed| {
         const NO_TABLES: &[&str] = &["", "SELECT", "DECLARE", "SET", "GRANT", "REVOKE"];
         let reads = NO_TABLES.contains(&deed.kind.as_str()) || deed.kind.ends_with("_SCHEMA");
-        !reads && deed.written.is_empty() && deed.unknown.contains_key(&Knowledge::Tables)
+        let is_lost = deed.unknown.contains_key(&Knowledge::Target);
+        !reads && (is_lost || deed.written.is_empty() && deed.unknown.contains_key(&Knowledge::Tables))
     };
     let unseen = deeds().find(is_unseen)?;
-    let why = &unseen.unknown[&Knowledge::Tables];
+    let why = unseen.unknown.get(&Knowledge::Target).or(unseen.unknown.get(&Knowledge::Tables))?;
     Some(format!("which table {} writes is not known ({why})", unseen.kind))
 }
 
@@ -240,9 +250,16 @@ fn changes_access(deed: &Deed) -> bool {
     deed.changes_access
         || matches!(deed.kind.as_str(), "GRANT" | "REVOKE")
         || deed.kind.ends_with("_ROW_ACCESS_POLICY")
-        || ["_RESERVATION", "_CAPACITY", "_ASSIGNMENT", "_PRIVILEGE_RESTRICTION", "_DATA_POLICY"]
-            .iter()
-            .any(|end| deed.kind.ends_with(end))
+        || [
+            "_CONNECTION",
+            "_RESERVATION",
+            "_CAPACITY",
+            "_ASSIGNMENT",
+            "_PRIVILEGE_RESTRICTION",
+            "_DATA_POLICY",
+        ]
+        .iter()
+        .any(|end| deed.kind.ends_with(end))
 }
 
 fn is_routine(deed: &Deed) -> bool {
@@ -261,8 +278,14 @@ fn history(footprint: &Footprint) -> Option<String> {
         return Some(format!("{table} holds what others did"));
     }
     let mut variables = deeds().flat_map(|deed| &deed.system_variables);
-    if let Some(variable) = variables.find(|variable| HISTORY_VARIABLES.contains(&variable.as_str())) {
+    // By its words alone a text gives the beginning of the name.
+    let is_history = |variable: &&String| {
+        HISTORY_VARIABLES
+            .iter()
+            .any(|known| *known == variable.as_str() || known.starts_with(&format!("{variable}.")))
+    };
+    if let Some(variable) = variables.find(is_history) {
         return Some(format!("{variable} names jobs"));
     }
-    footprint.is_dynamic().then(|| dynamic(footprint))
+    is_unseen(footprint).then(|| dynamic(footprint))
 }

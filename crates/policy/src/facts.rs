@@ -144,20 +144,20 @@ const fn f(variable: &'static str, name: &'static str, kind: &'static str, doc: 
 /// Whether all tables are known by their own names.
 fn knows_tables(deeds: &[Deed]) -> bool {
     let unknown = |what: Knowledge| deeds.iter().any(|deed| deed.unknown(what).is_some());
-    !unknown(Knowledge::Tables) && !unknown(Knowledge::Wildcards)
+    !unknown(Knowledge::Tables) && !unknown(Knowledge::Target) && !unknown(Knowledge::Wildcards)
 }
 
-/// Whether a table is one that a wildcard stands for. The sign stands for one letter at least.
+/// Whether a table is one that a wildcard stands for.
 pub(crate) fn is_covered(wildcard: &str, table: &str) -> bool {
     let rest = wildcard.strip_suffix('*').and_then(|begin| table.strip_prefix(begin));
-    rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('.'))
+    rest.is_some_and(|rest| !rest.contains('.'))
 }
 
 /// Whether what it writes ends with its session.
 fn is_temporary(deed: &Deed) -> bool {
     let in_session =
         !deed.written.is_empty() && deed.written.iter().all(|table| table.starts_with("_SESSION."));
-    deed.is_temporary || in_session
+    deed.is_temporary || in_session && !deed.unknown.contains_key(&Knowledge::Target)
 }
 
 /// Where an expression stands, and so which variables it may use.
@@ -474,7 +474,9 @@ impl<'a> View<'a> {
     pub(crate) fn asked_for(&self, footprint: &'a Footprint, names: &'a BTreeSet<String>) -> Option<Self> {
         let deeds: &[Deed] = self.deed.map_or(&footprint.statements[..], std::slice::from_ref);
         let is_known = |what: Knowledge| deeds.iter().all(|deed| deed.unknown(what).is_none());
-        if self.tables.is_some() || !is_known(Knowledge::Kind) || !is_known(Knowledge::Tables) {
+        let is_named =
+            is_known(Knowledge::Kind) && is_known(Knowledge::Tables) && is_known(Knowledge::Target);
+        if self.tables.is_some() || !is_named {
             return None;
         }
         let covering = |all: &'a BTreeSet<String>| {
@@ -482,7 +484,10 @@ impl<'a> View<'a> {
             all.iter().chain(covered).map(String::as_str).collect::<BTreeSet<_>>()
         };
         let read: BTreeSet<&str> = deeds.iter().flat_map(|deed| covering(&deed.read)).collect();
-        let written: BTreeSet<&str> = deeds.iter().flat_map(|deed| covering(&deed.written)).collect();
+        let result =
+            Some(footprint.result_table.as_str()).filter(|table| self.deed.is_none() && !table.is_empty());
+        let written = deeds.iter().flat_map(|deed| covering(&deed.written)).chain(result);
+        let written: BTreeSet<&str> = written.collect();
         Some(Self {
             tables: Some(read.union(&written).copied().collect()),
             tables_read: Some(read),

@@ -85,6 +85,8 @@ pub enum Knowledge {
     Kind,
     /// Which tables it touches.
     Tables,
+    /// Which table it writes.
+    Target,
     /// Which tables its wildcards stand for; they are named as they are written.
     Wildcards,
 }
@@ -134,7 +136,7 @@ impl Footprint {
         let changes =
             |deed: &&Deed| !matches!(deed.kind.as_str(), "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "MERGE");
         let deeds = self.statements.iter().filter(changes);
-        deeds.flat_map(|deed| deed.written.iter().chain(&deed.defined).cloned())
+        deeds.flat_map(|deed| deed.written.iter().chain(&deed.defined).chain(&deed.models).cloned())
     }
 
     /// The kinds of all its statements, sorted.

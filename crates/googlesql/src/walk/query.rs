@@ -1,15 +1,12 @@
 //! Below a statement: queries, their FROM clauses, functions; and what names mean there.
 
 use super::{Owner, Rest, Walk};
+use crate::built_in::is_built_in;
 use crate::constant::text;
 use crate::description::Knowledge;
 use crate::kinds::kind_of;
 use crate::scope::ScopeId;
 use crate::tree::{NodeId, Tree};
-
-/// Namespaces of built-in functions (Google's "GoogleSQL function reference"); any other is a dataset.
-const NAMESPACES: &[&str] =
-    &["AEAD", "AI", "HLL_COUNT", "KEYS", "KLL_QUANTILES", "ML", "NET", "OBJ", "SAFE", "D3A_COUNT"];
 
 impl Walk<'_> {
     pub(super) fn children(&mut self, node: NodeId, scope: ScopeId, of: Owner) {
@@ -74,6 +71,7 @@ impl Walk<'_> {
                 }
                 push_children(tree, node, Rest { node, scope, of }, rest, &["path_expr"]);
             }
+            "ASTRenameToClause" => self.target(node, "new_name", at),
             "ASTForeignKeyReference" => {
                 if let Some(path) = tree.child(node, "table_name") {
                     self.read(path, at);
@@ -211,7 +209,7 @@ impl Walk<'_> {
                     }
                     let below = Rest { node, scope: seen, of: Owner::Statement(of) };
                     push_children(tree, node, below, rest, &["path_expr", "alias"]);
-                    seen = self.named(node, path, seen);
+                    seen = self.named_after(node, path, seen);
                 }
                 _ => {
                     if let Some(name) = tree.child(node, "name").filter(|_| tree.kind(node) == "ASTTVF") {
@@ -224,11 +222,23 @@ impl Walk<'_> {
                         self.not_known(of, Knowledge::Tables, why);
                     }
                     push_children(tree, node, below, rest, &["alias", "name"]);
-                    seen = self.named(node, None, seen);
+                    seen = self.named_after(node, None, seen);
                 }
             }
         }
         seen
+    }
+
+    /// The scope after a table: a PIVOT or the like ends its name, and gives one of its own or none.
+    fn named_after(&mut self, node: NodeId, path: Option<NodeId>, seen: ScopeId) -> ScopeId {
+        let tree = self.tree;
+        let reshapes =
+            |kind: &str| matches!(kind, "ASTPivotClause" | "ASTUnpivotClause" | "ASTMatchRecognizeClause");
+        let last = tree.all(node, "postfix_operators").filter(|one| reshapes(tree.kind(*one))).last();
+        let Some(last) = last else { return self.named(node, path, seen) };
+        let alias = tree.child(last, "output_alias").and_then(|alias| tree.child(alias, "identifier"));
+        let alias = alias.map(|name| tree.text(name, "id_string").to_owned());
+        alias.map_or(seen, |alias| self.scopes.with_range(seen, &alias))
     }
 
     /// A query that ends in INSERT, EXPORT DATA or CREATE TABLE is that.
@@ -246,6 +256,7 @@ impl Walk<'_> {
             _ => self.begin(&kind, node),
         };
         self.statements[of].kind = kind;
+        self.statements[of].overwrites |= tree.is(inner, "is_or_replace");
         match tree.kind(inner) {
             "ASTInsertStatement" => self.insert(inner, of, scope),
             "ASTExportDataStatement" => self.export(inner, of),
@@ -258,7 +269,10 @@ impl Walk<'_> {
 
     fn function(&mut self, name: NodeId, of: usize) {
         let path = self.path(name);
-        let is_built_in = is_built_in(&path);
+        // A name alone may be a temporary function of the text, or, by the default dataset, a routine there.
+        let is_own = matches!(&path[..], [only] if self.functions.contains(&only.to_lowercase()));
+        let may_be_routine = path.len() > 1 || !self.defaults.dataset.is_empty();
+        let is_built_in = is_own || !may_be_routine || is_built_in(&path);
         let name = match is_built_in {
             true => path.join(".").to_ascii_uppercase(),
             false => self.routine_name(name),
@@ -319,16 +333,4 @@ fn is_foreign_call(tree: &Tree, node: NodeId) -> bool {
         tree.all(function, "names").map(|name| tree.text(name, "id_string").to_owned()).collect()
     });
     path.is_some_and(|path| path.len() > 1)
-}
-
-fn is_built_in(path: &[String]) -> bool {
-    match path {
-        [_] => true,
-        [namespace, rest @ ..] => {
-            let namespace = namespace.to_ascii_uppercase();
-            // SAFE.NET.HOST is built in; SAFE.dataset.function is not a thing.
-            NAMESPACES.contains(&namespace.as_str()) && rest.len() <= 2
-        }
-        [] => true,
-    }
 }

@@ -106,6 +106,18 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("dynamic", "CALL other.d.unseen()"),
     ("history", "SELECT * FROM `region-us`.INFORMATION_SCHEMA.JOBS_BY_PROJECT"),
     ("history", "SELECT @@last_job_id"),
+    // What the parser refuses is judged by its words.
+    ("remote-function", "SELECT * FROM EXTERNAL_QUERY('proj.us.pg', 'SELECT 1');;"),
+    ("remote-function", "SELECT crm.unseen(x) FROM crm.orders;;"),
+    ("history", "SELECT @@script.job_id;;"),
+    ("dynamic", "SELECT * FROM `region-us.INFORMATION_SCHEMA.\\x4aOBS`;;"),
+    (
+        "foreign-project",
+        "SET @@dataset_project_id = (SELECT 'other'); CREATE TABLE x.y AS SELECT * FROM crm.orders",
+    ),
+    ("foreign-project", "CREATE SCHEMA other.d"),
+    ("access", "CREATE CONNECTION proj.us.c OPTIONS (connection_type = 'CLOUD_RESOURCE')"),
+    ("remote-function", "SELECT * FROM ML.PREDICT(MODEL crm.unseen, TABLE crm.orders)"),
 ];
 
 /// What they may: none of it is on the list, however it looks.
