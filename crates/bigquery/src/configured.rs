@@ -33,6 +33,9 @@ pub(crate) fn query_footprint(sql: &str, project: &str, asked: &Asked) -> (Footp
         asked.connection_properties.iter().chain(&query.connection_properties).flatten().collect();
     let property =
         |wanted: &str| properties.iter().find(|property| property.key == wanted).map(|one| &one.value);
+    if let Some(account) = property("service_account") {
+        brought.connections.insert(format!("of the service account {account}"));
+    }
     let defaults =
         asked.default_dataset.as_ref().or(query.default_dataset.as_ref()).filter(|one| one.is_object());
     let dataset_project = defaults

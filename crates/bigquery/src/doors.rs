@@ -99,7 +99,7 @@ pub(crate) fn footprint(route: &Route, method: &'static Method, body: Option<&Va
         "tables.patch" | "tables.update" => vec![defined(door, body, "ALTER_TABLE")],
         "datasets.insert" | "datasets.patch" | "datasets.update" => {
             let changes_access = !body["access"].is_null();
-            vec![Deed { changes_access, ..Deed::of(door.kinds[0]) }]
+            vec![Deed { changes_access, ..schema(door, body) }]
         }
         "datasets.delete" => vec![dropped_dataset(route)],
         "routines.insert" | "routines.update" => vec![routine(body)],
@@ -172,9 +172,20 @@ fn defined(door: &Door, body: &Value, external: &str) -> Deed {
     deed
 }
 
+/// A dataset, which may be linked to another's, or to another system.
+fn schema(door: &Door, body: &Value) -> Deed {
+    let mut deed = Deed::of(door.kinds[0]);
+    deed.connections.extend(body["externalDatasetReference"]["connection"].as_str().map(str::to_owned));
+    deed.sources.extend(body["externalDatasetReference"]["externalSource"].as_str().map(str::to_owned));
+    if !body["linkedDatasetSource"].is_null() {
+        deed.unknown.insert(Knowledge::Tables, "it shows every table of another dataset".to_owned());
+    }
+    deed
+}
+
 fn dropped_dataset(route: &Route) -> Deed {
     let mut deed = Deed::of("DROP_SCHEMA");
-    if route.query_value("deleteContents") == Some("true") {
+    if route.query_value("deleteContents").is_some_and(|value| value != "false") {
         deed.unknown.insert(Knowledge::Tables, "every table of the dataset is dropped with it".to_owned());
     }
     deed

@@ -397,8 +397,11 @@ impl<'a> Walk<'a> {
         let Some(name) = tree.child(node, "procedure_name") else { return };
         let path = self.path(name);
         let name = self.routine_name(name);
-        if path.len() == 2 && path[0].eq_ignore_ascii_case(SYSTEM_PROCEDURES) {
-            self.statements[of].functions.insert(path.join(".").to_ascii_uppercase());
+        if path.len() > 1 && path[0].eq_ignore_ascii_case(SYSTEM_PROCEDURES) {
+            let name = path.join(".").to_ascii_uppercase();
+            let is_of_another = tree.child(node, "arguments").is_some();
+            // Without an argument it is about the caller's own session.
+            self.statements[of].functions.insert(if is_of_another { name } else { format!("{name}()") });
             return;
         }
         self.statements[of].functions.insert(name.clone());

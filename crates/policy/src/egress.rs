@@ -86,6 +86,13 @@ pub const DEFAULTS: &[Default] = &[
         opened_by: "\"dynamic\"",
     },
     Default {
+        name: "others-work",
+        who: Who::AllButAuditors,
+        what: "BQ.ABORT_SESSION of a session by its id, and BQ.JOBS.CANCEL",
+        why: "All share one credential: it would end what another principal does.",
+        opened_by: "`shared_history = true`",
+    },
+    Default {
         name: "history",
         who: Who::AllButAuditors,
         what: "INFORMATION_SCHEMA.JOBS*, SESSIONS* and system variables of jobs; dynamic text, which may be one",
@@ -161,6 +168,12 @@ fn find(name: &str, footprint: &Footprint, asked: &Asked<'_>) -> Option<String> 
             (!is_open(asked, "routines")).then(|| format!("{} makes what runs later", made.kind))
         }
         "dynamic" => (is_unseen(footprint) && !is_open(asked, "dynamic")).then(|| dynamic(footprint)),
+        "others-work" => {
+            const ENDING: &[&str] = &["BQ.ABORT_SESSION", "BQ.JOBS.CANCEL"];
+            let called =
+                deeds.iter().flat_map(|deed| &deed.functions).find(|name| ENDING.contains(&name.as_str()))?;
+            Some(format!("{called} may end another principal's work"))
+        }
         _ => history(footprint),
     }
 }

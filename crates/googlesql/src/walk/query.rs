@@ -71,6 +71,10 @@ impl Walk<'_> {
                 }
                 push_children(tree, node, Rest { node, scope, of }, rest, &["path_expr"]);
             }
+            "ASTOptionsEntry" => {
+                self.option(node, at);
+                push_children(tree, node, Rest { node, scope, of }, rest, &[]);
+            }
             "ASTRenameToClause" => self.target(node, "new_name", at),
             "ASTForeignKeyReference" => {
                 if let Some(path) = tree.child(node, "table_name") {
@@ -305,6 +309,22 @@ impl Walk<'_> {
         let first = tree.child(node, field).map(|first| tree.child(first, "expr").unwrap_or(first));
         let connection = first.and_then(|first| text(tree, first)).unwrap_or_else(|| "unknown:".to_owned());
         self.statements[of].connections.insert(connection);
+    }
+
+    /// An address in an option, whatever the option is called: a model's path, a function's library, a table's files.
+    fn option(&mut self, node: NodeId, of: usize) {
+        const ADDRESSES: &[&str] = &["gs://", "s3://", "azure://", "https://drive.google.com"];
+        let tree = self.tree;
+        let Some(value) = tree.child(node, "value") else { return };
+        let own = text(tree, value).into_iter();
+        let listed = tree.children(value).filter_map(|(_, child)| text(tree, child));
+        let is_address =
+            |text: &String| ADDRESSES.iter().any(|begin| text.to_ascii_lowercase().starts_with(begin));
+        let found: Vec<String> = own.chain(listed).filter(is_address).collect();
+        // Where an export goes is no source.
+        if self.statements[of].destinations.is_empty() {
+            self.statements[of].sources.extend(found);
+        }
     }
 
     fn connection(&mut self, node: NodeId, of: usize) {
