@@ -171,3 +171,49 @@ fn a_stream_belongs_to_whoever_made_its_session() {
         assert_eq!(gateway.stop(), 0);
     });
 }
+
+/// Tries a table by both services, and prints what came of it.
+const DOORS: &str = "
+from google.cloud import bigquery_storage as storage
+table = 'projects/proj/datasets/crm/tables/'
+def tried(name, call):
+    try:
+        call()
+        print(name, 'passed')
+    except Exception as error:
+        print(name, type(error).__name__, error.message.splitlines()[0])
+read, write = storage.BigQueryReadClient(), storage.BigQueryWriteClient()
+session = lambda name, **options: read.create_read_session(parent='projects/proj', max_stream_count=1,
+    read_session=storage.types.ReadSession(table=table + name, data_format='ARROW', read_options=options))
+stream = storage.types.WriteStream(type_=storage.types.WriteStream.Type.COMMITTED)
+tried('session', lambda: session('customers'))
+tried('one column', lambda: session('customers', selected_fields=['id']))
+tried('restricted', lambda: session('customers', selected_fields=['id'], row_restriction='id > 1'))
+tried('stream', lambda: write.create_write_stream(parent=table + 'customers', write_stream=stream))
+tried('another', lambda: session('customers_public'))
+";
+
+#[test]
+fn a_rule_closes_the_storage_api_too() {
+    block_on(async {
+        let emulator = emulator("storage-rules");
+        let rule = "[[rule]]\nname = \"no-customers\"\nwhen = \"'proj.crm.customers' in statement.tables\"\naction = \"deny\"\n";
+        let world = World::with_storage(HANSARD, &emulator.url, Some(&emulator.storage), rule).await;
+        let gateway = world.gateway();
+        let tried = exec(&world, &gateway, "alice", &python(&["-c", DOORS]), &[]);
+        let lines: Vec<&str> = tried.stdout.lines().collect();
+        assert_eq!(lines.len(), 5, "{}\n{}", tried.stdout, tried.stderr);
+        for (line, kind) in lines.iter().zip(["SELECT", "SELECT", "SELECT", "INSERT"]) {
+            let said = format!("hansard rule 'no-customers' does not allow {kind} on proj.crm.customers");
+            assert!(line.contains("PermissionDenied") && line.contains(&said), "{line}");
+        }
+        // It gets as far as the emulator, which has no such table.
+        assert!(lines[4].contains("NotFound"), "{}", lines[4]);
+        let refused = gateway.records(&["--outcome", "refused"]);
+        assert_eq!(refused.len(), 4);
+        assert!(
+            refused.iter().all(|record| record["decision"]["rules"][0] == "no-customers"),
+            "{refused:#?}"
+        );
+    });
+}
