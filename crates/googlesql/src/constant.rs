@@ -42,7 +42,11 @@ fn is_always_true(tree: &Tree, node: NodeId, depth: usize) -> bool {
         return true;
     }
     match tree.kind(node) {
-        "ASTOrExpr" => tree.all(node, "disjuncts").any(|one| is_always_true(tree, one, depth + 1)),
+        "ASTOrExpr" => {
+            let disjuncts: Vec<NodeId> = tree.all(node, "disjuncts").collect();
+            disjuncts.iter().any(|one| is_always_true(tree, *one, depth + 1))
+                || one_or_the_other(tree, &disjuncts)
+        }
         "ASTAndExpr" => tree.all(node, "conjuncts").all(|one| is_always_true(tree, one, depth + 1)),
         _ => match value(tree, node, depth) {
             Value::Bool(truth) => truth,
@@ -52,6 +56,44 @@ fn is_always_true(tree: &Tree, node: NodeId, depth: usize) -> bool {
             Value::Unknown => !names_something(tree, node),
         },
     }
+}
+
+/// `x IS NULL OR x IS NOT NULL`, `x = 1 OR x != 1`: two of them leave nothing out.
+fn one_or_the_other(tree: &Tree, disjuncts: &[NodeId]) -> bool {
+    const COMPARED_MAX: usize = 32;
+    let some = &disjuncts[..disjuncts.len().min(COMPARED_MAX)];
+    let parts = |node: NodeId| {
+        let sides = tree.child(node, "lhs").zip(tree.child(node, "rhs"));
+        let is_comparison = tree.kind(node) == "ASTBinaryExpression";
+        sides.filter(|_| is_comparison).map(|sides| (sides, tree.number(node, "op"), tree.is(node, "is_not")))
+    };
+    let opposite = |one: u64, other: u64| {
+        let pair = |a: u64, b: u64| (one == a && other == b) || (one == b && other == a);
+        pair(op::EQ, op::NE) || pair(op::EQ, op::NE2) || pair(op::GT, op::LE) || pair(op::LT, op::GE)
+    };
+    some.iter().enumerate().any(|(at, one)| {
+        some[at + 1..].iter().any(|other| match (parts(*one), parts(*other)) {
+            (Some(((left, right), op, is_not)), Some(((left2, right2), op2, is_not2))) => {
+                let is_turned = (op == op2 && is_not != is_not2) || (opposite(op, op2) && is_not == is_not2);
+                is_turned && same(tree, left, left2) && same(tree, right, right2)
+            }
+            _ => false,
+        })
+    })
+}
+
+/// Whether two expressions are written alike.
+fn same(tree: &Tree, one: NodeId, other: NodeId) -> bool {
+    let mut rest = vec![(one, other)];
+    while let Some((one, other)) = rest.pop() {
+        if !tree.is_alike(one, other) {
+            return false;
+        }
+        let children: Vec<_> = tree.children(one).map(|(_, child)| child).collect();
+        let others: Vec<_> = tree.children(other).map(|(_, child)| child).collect();
+        rest.extend(children.into_iter().zip(others));
+    }
+    true
 }
 
 /// Whether a path stands anywhere in it that is not a function's name.
@@ -83,6 +125,19 @@ fn value(tree: &Tree, node: NodeId, depth: usize) -> Value {
             }
         }
         "ASTOrExpr" if is_always_true(tree, node, depth) => Value::Bool(true),
+        "ASTFunctionCall" => call(tree, node, depth),
+        "ASTBetweenExpression" => {
+            let bounds = [side("low"), side("high")];
+            let is_itself = side("lhs").is_some_and(|lhs| {
+                bounds.iter().all(|bound| bound.is_some_and(|bound| same(tree, lhs, bound)))
+            });
+            if is_itself { Value::Bool(!tree.is(node, "is_not")) } else { Value::Unknown }
+        }
+        "ASTInExpression" => {
+            let listed = side("in_list").into_iter().flat_map(|list| tree.all(list, "list"));
+            let is_listed = side("lhs").is_some_and(|lhs| listed.into_iter().any(|one| same(tree, lhs, one)));
+            if is_listed { Value::Bool(!tree.is(node, "is_not")) } else { Value::Unknown }
+        }
         "ASTBinaryExpression" => match (side("lhs"), side("rhs")) {
             (Some(left), Some(right)) => {
                 let truth = compare(tree, (left, right), tree.number(node, "op"), depth);
@@ -97,6 +152,26 @@ fn value(tree: &Tree, node: NodeId, depth: usize) -> Value {
     }
 }
 
+/// COALESCE, IFNULL and IF of what is known.
+fn call(tree: &Tree, node: NodeId, depth: usize) -> Value {
+    let name = tree.child(node, "function").and_then(|function| path(tree, function)).unwrap_or_default();
+    let arguments: Vec<NodeId> = tree.all(node, "arguments").collect();
+    let of =
+        |at: usize| arguments.get(at).map_or(Value::Unknown, |argument| value(tree, *argument, depth + 1));
+    match name.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["coalesce" | "ifnull"] => match of(0) {
+            Value::Null => of(1),
+            first => first,
+        },
+        ["if"] => match of(0) {
+            Value::Bool(true) => of(1),
+            Value::Bool(false) | Value::Null => of(2),
+            Value::Number(_) | Value::Text(_) | Value::Unknown => Value::Unknown,
+        },
+        _ => Value::Unknown,
+    }
+}
+
 fn number(image: &str) -> Value {
     let parsed = match image.strip_prefix("0x").or(image.strip_prefix("0X")) {
         Some(hex) => i64::from_str_radix(hex, 16).map(|number| number as f64).ok(),
@@ -106,9 +181,8 @@ fn number(image: &str) -> Value {
 }
 
 fn compare(tree: &Tree, (left, right): (NodeId, NodeId), op: u64, depth: usize) -> Option<bool> {
-    if let (Some(left), Some(right)) = (path(tree, left), path(tree, right))
-        && left == right
-    {
+    let is_named = names_something(tree, left);
+    if is_named && same(tree, left, right) {
         // Also where it is NULL: whoever writes so means every row.
         return match op {
             op::EQ | op::GE | op::LE | op::LIKE | op::IS => Some(true),

@@ -248,6 +248,25 @@ impl Tree {
         found.unwrap_or_default()
     }
 
+    /// Whether two nodes are of one kind and say the same, but for their children. Names are told apart by more than
+    /// case.
+    pub(crate) fn is_alike<'a>(&'a self, one: NodeId, other: NodeId) -> bool {
+        let (one, other) = (&self.nodes[one.0 as usize], &self.nodes[other.0 as usize]);
+        let alike = |(left, right): (&(&str, Item), &(&str, Item))| match (left, right) {
+            ((name, Item::Text(left)), (name2, Item::Text(right))) => {
+                name == name2 && (left == right || *name == "id_string" && left.eq_ignore_ascii_case(right))
+            }
+            ((name, Item::Number(left)), (name2, Item::Number(right))) => name == name2 && left == right,
+            ((name, Item::Node(_)), (name2, Item::Node(_))) => name == name2,
+            _ => false,
+        };
+        // Quotes do not make another name.
+        // Quotes do not make another name.
+        let fields = |node: &'a Node| node.fields.iter().filter(|(name, _)| *name != "is_quoted");
+        let is_as_long = fields(one).count() == fields(other).count();
+        one.kind == other.kind && is_as_long && fields(one).zip(fields(other)).all(alike)
+    }
+
     /// Whether that field says yes.
     pub(crate) fn is(&self, node: NodeId, field: &str) -> bool {
         self.number(node, field) != 0
