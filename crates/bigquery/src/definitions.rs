@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::reading::{Dialect, Reader, Reading};
 use crate::route::percent_encode;
-use crate::touches::anonymous;
+use crate::touches::{ANONYMOUS_TABLE, anonymous, session};
 
 /// What is to be looked up for a footprint.
 pub(crate) fn objects(footprint: &Footprint, needs: Needs) -> Vec<Object> {
@@ -46,14 +46,20 @@ fn split(name: &str) -> Option<[&str; 3]> {
     Some([project, dataset, last])
 }
 
-/// Anonymous results that statements name, however they are spelt.
+/// Anonymous results that statements name, however they are spelt; sessions that they end.
 pub(crate) fn touches(footprint: &Footprint) -> Vec<Touch> {
     let named = footprint.statements.iter().flat_map(|deed| deed.read.iter().chain(&deed.written));
     let owned = named.filter_map(|name| {
         let [_, dataset, table] = split(name)?;
-        anonymous(dataset, table)
+        // A client may keep tables of its own beside the results.
+        let begin = table.strip_suffix('*').unwrap_or(table);
+        let may_be_one =
+            begin.starts_with(ANONYMOUS_TABLE) || table.ends_with('*') && ANONYMOUS_TABLE.starts_with(begin);
+        may_be_one.then(|| anonymous(dataset, table)).flatten()
     });
-    owned.map(|owned| Touch { owned, access: Access::Read }).collect()
+    let read = owned.map(|owned| Touch { owned, access: Access::Read });
+    let ended = footprint.statements.iter().flat_map(|deed| &deed.sessions);
+    read.chain(ended.map(|id| Touch { owned: session(id), access: Access::Change })).collect()
 }
 
 /// How to ask for a definition.

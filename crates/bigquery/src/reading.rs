@@ -209,6 +209,7 @@ fn deed(statement: &googlesql::Statement) -> Deed {
         destinations: statement.destinations.clone(),
         sources: statement.sources.clone(),
         system_variables: statement.system_variables.clone(),
+        sessions: statement.sessions.clone(),
         overwrites: statement.overwrites,
         is_temporary: statement.is_temporary,
         is_remote: statement.is_remote,

@@ -11,7 +11,7 @@ use crate::route::{Route, RouteKind};
 /// BigQuery hides datasets whose name begins so; anonymous results lie there.
 const HIDDEN_DATASET: char = '_';
 /// The name of an anonymous result table begins so.
-const ANONYMOUS_TABLE: &str = "anon";
+pub(crate) const ANONYMOUS_TABLE: &str = "anon";
 /// Things that one request may reach for; more of them is no honest statement.
 pub(crate) const TOUCHES_MAX: usize = 1_000;
 

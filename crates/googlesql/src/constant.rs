@@ -219,8 +219,17 @@ fn path(tree: &Tree, node: NodeId) -> Option<Vec<String>> {
     is_path.then(|| tree.all(node, "names").map(|name| tree.text(name, "id_string").to_lowercase()).collect())
 }
 
+/// What joins pieces of a text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Joins {
+    /// `||` alone: CONCAT may be a function of the text's own.
+    Operator,
+    /// CONCAT too.
+    Concat,
+}
+
 /// A text that is written out, in one piece or in several.
-pub(crate) fn text(tree: &Tree, node: NodeId) -> Option<String> {
+pub(crate) fn text(tree: &Tree, node: NodeId, joins: Joins) -> Option<String> {
     let mut rest = vec![node];
     let mut whole = String::new();
     while let Some(node) = rest.pop() {
@@ -229,6 +238,14 @@ pub(crate) fn text(tree: &Tree, node: NodeId) -> Option<String> {
             "ASTBinaryExpression" if tree.number(node, "op") == op::CONCAT => {
                 rest.push(tree.child(node, "rhs")?);
                 rest.push(tree.child(node, "lhs")?);
+            }
+            "ASTFunctionCall" if joins == Joins::Concat => {
+                let function = tree.child(node, "function").and_then(|function| path(tree, function))?;
+                if function != ["concat"] {
+                    return None;
+                }
+                let arguments: Vec<_> = tree.all(node, "arguments").collect();
+                rest.extend(arguments.into_iter().rev());
             }
             _ => return None,
         }

@@ -49,6 +49,8 @@ pub struct Statement {
     pub sources: BTreeSet<String>,
     /// `@@` variables, in lower case.
     pub system_variables: BTreeSet<String>,
+    /// BigQuery's sessions that it ends, by their ids.
+    pub sessions: BTreeSet<String>,
     /// It replaces what is there.
     pub overwrites: bool,
     /// It makes something that lives only as long as its session.

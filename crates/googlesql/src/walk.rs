@@ -4,7 +4,7 @@ mod query;
 
 use std::collections::BTreeSet;
 
-use crate::constant::{keeps_out, text};
+use crate::constant::{Joins, keeps_out, text};
 use crate::description::{Branch, Description, Knowledge, Statement};
 use crate::kinds::{holds_statements, is_block, is_control, is_table_kind, kind_of};
 use crate::name::{Defaults, is_wildcard, routine, tables};
@@ -358,7 +358,7 @@ impl<'a> Walk<'a> {
         let tree = self.tree;
         self.children(node, NOTHING, Owner::Statement(of));
         let name = tree.child(node, "system_variable").map(|variable| self.variable(variable));
-        let value = tree.child(node, "expression").and_then(|value| text(tree, value));
+        let value = tree.child(node, "expression").and_then(|value| self.text(value));
         if name.as_deref() == Some(DEFAULT_PROJECT) {
             if self.defaults.dataset_project.is_empty() {
                 self.defaults.dataset_project.clone_from(&self.defaults.project);
@@ -379,7 +379,7 @@ impl<'a> Walk<'a> {
     fn execute(&mut self, node: NodeId, of: usize) {
         let tree = self.tree;
         self.children(node, NOTHING, Owner::Control);
-        match tree.child(node, "sql").and_then(|sql| text(tree, sql)) {
+        match tree.child(node, "sql").and_then(|sql| self.text(sql)) {
             Some(sql) => {
                 self.texts.push(Text { sql, defaults: self.defaults.clone(), runner: of });
             }
@@ -399,9 +399,14 @@ impl<'a> Walk<'a> {
         let name = self.routine_name(name);
         if path.len() > 1 && path[0].eq_ignore_ascii_case(SYSTEM_PROCEDURES) {
             let name = path.join(".").to_ascii_uppercase();
-            let is_of_another = tree.child(node, "arguments").is_some();
-            // Without an argument it is about the caller's own session.
-            self.statements[of].functions.insert(if is_of_another { name } else { format!("{name}()") });
+            let argument = tree.child(node, "arguments");
+            let named =
+                argument.and_then(|argument| self.text(tree.child(argument, "expr").unwrap_or(argument)));
+            // Without an argument it is about the caller's own session; with one that is written out, whose it is can
+            // be told.
+            let is_told = argument.is_none() || (named.is_some() && name == "BQ.ABORT_SESSION");
+            self.statements[of].sessions.extend(named.filter(|_| is_told));
+            self.statements[of].functions.insert(if is_told { format!("{name}()") } else { name });
             return;
         }
         self.statements[of].functions.insert(name.clone());
@@ -528,12 +533,18 @@ impl<'a> Walk<'a> {
         });
         let mut found = Vec::new();
         for value in entries.filter_map(|entry| tree.child(entry, "value")) {
-            match text(tree, value) {
+            match self.text(value) {
                 Some(one) => found.push(one),
-                None => found.extend(tree.children(value).filter_map(|(_, child)| text(tree, child))),
+                None => found.extend(tree.children(value).filter_map(|(_, child)| self.text(child))),
             }
         }
         found
+    }
+
+    /// A text that is written out, in one piece or in several.
+    fn text(&self, node: NodeId) -> Option<String> {
+        let is_own = self.functions.contains("concat");
+        text(self.tree, node, if is_own { Joins::Operator } else { Joins::Concat })
     }
 
     // ---- names ----------------------------------------------------------------------------------
@@ -556,8 +567,8 @@ impl<'a> Walk<'a> {
     fn table_names(&mut self, path: &[String], of: usize) -> Vec<String> {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let names = tables(&path, &self.defaults, &self.temporary);
-        let whole = path.join(".");
-        if let (Some(why), true) = (self.defaults.lost, whole.matches('.').count() < 2) {
+        let owned: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
+        if let (Some(why), false) = (self.defaults.lost, is_complete(&owned)) {
             self.not_known(of, Knowledge::Tables, why);
         }
         for name in &names {
@@ -595,11 +606,10 @@ impl<'a> Walk<'a> {
         }
         let path = self.path(path);
         let names = self.table_names(&path, of);
-        let whole = path.join(".");
-        if let (Some(why), true) = (self.defaults.lost, whole.matches('.').count() < 2) {
+        let is_new = self.statements[of].is_temporary && path.len() == 1;
+        if let (Some(why), false) = (self.defaults.lost, is_new || is_complete(&path)) {
             self.not_known(of, Knowledge::Target, why);
         }
-        let is_new = self.statements[of].is_temporary && path.len() == 1;
         let written = &mut self.statements[of].written;
         match is_new {
             true => written.extend([format!("_SESSION.{}", path[0])]),
@@ -655,4 +665,10 @@ impl<'a> Walk<'a> {
             }
         }
     }
+}
+
+/// Whether no default bears on a name: it has its project, or is its session's own.
+fn is_complete(path: &[String]) -> bool {
+    let whole = path.join(".");
+    whole.matches('.').count() > 1 || whole.to_ascii_uppercase().starts_with("_SESSION.")
 }

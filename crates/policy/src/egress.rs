@@ -88,7 +88,7 @@ pub const DEFAULTS: &[Default] = &[
     Default {
         name: "others-work",
         who: Who::AllButAuditors,
-        what: "BQ.ABORT_SESSION of a session by its id, and BQ.JOBS.CANCEL",
+        what: "BQ.JOBS.CANCEL, and BQ.ABORT_SESSION of a session whose id is not written out (one that is must be the caller's own)",
         why: "All share one credential: it would end what another principal does.",
         opened_by: "`shared_history = true`",
     },

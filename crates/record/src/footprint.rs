@@ -66,6 +66,8 @@ pub struct Deed {
     pub sources: BTreeSet<String>,
     /// `@@` variables, in lower case.
     pub system_variables: BTreeSet<String>,
+    /// BigQuery's sessions that it ends, by their ids.
+    pub sessions: BTreeSet<String>,
     /// It replaces what is there.
     pub overwrites: bool,
     /// It makes something that lives only as long as its session.

@@ -2,7 +2,6 @@
 
 use super::{Owner, Rest, Walk};
 use crate::built_in::is_built_in;
-use crate::constant::text;
 use crate::description::Knowledge;
 use crate::kinds::kind_of;
 use crate::scope::ScopeId;
@@ -307,7 +306,7 @@ impl Walk<'_> {
             return;
         }
         let first = tree.child(node, field).map(|first| tree.child(first, "expr").unwrap_or(first));
-        let connection = first.and_then(|first| text(tree, first)).unwrap_or_else(|| "unknown:".to_owned());
+        let connection = first.and_then(|first| self.text(first)).unwrap_or_else(|| "unknown:".to_owned());
         self.statements[of].connections.insert(connection);
     }
 
@@ -316,8 +315,8 @@ impl Walk<'_> {
         const ADDRESSES: &[&str] = &["gs://", "s3://", "azure://", "https://drive.google.com"];
         let tree = self.tree;
         let Some(value) = tree.child(node, "value") else { return };
-        let own = text(tree, value).into_iter();
-        let listed = tree.children(value).filter_map(|(_, child)| text(tree, child));
+        let own = self.text(value).into_iter();
+        let listed = tree.children(value).filter_map(|(_, child)| self.text(child));
         let is_address =
             |text: &String| ADDRESSES.iter().any(|begin| text.to_ascii_lowercase().starts_with(begin));
         let found: Vec<String> = own.chain(listed).filter(is_address).collect();
