@@ -48,12 +48,10 @@ impl Sandbox {
         let python = env_var("HANSARD_PYTHON").unwrap_or_else(|| "python3".to_owned());
         step(Blocking::new(&python).args(["-m", "venv"]).arg(sandbox.folder.join("venv")), &python)?;
         let pip = sandbox.folder.join("venv/bin/pip");
-        step(
-            Blocking::new(pip)
-                .args(["install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"])
-                .arg(&requirements),
-            "pip",
-        )?;
+        // The list is complete, so pip resolves nothing: an extra of a package would need another pin.
+        let install =
+            ["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r"];
+        step(Blocking::new(pip).args(install).arg(&requirements), "pip")?;
         let extensions = "from duckdb_extensions import import_extension as i; i('spatial'); i('avro')";
         step(
             Blocking::new(sandbox.python()).env("HOME", sandbox.home()).args(["-c", extensions]),
