@@ -4,6 +4,7 @@
 
 use wasmtime::{Caller, Error, Extern, Linker, Memory, Result};
 
+const WASI: &str = "wasi_snapshot_preview1";
 const OK: i32 = 0;
 /// `errno` of WASI: bad descriptor, not supported.
 const BADF: i32 = 8;
@@ -28,7 +29,13 @@ type Guest<'a> = Caller<'a, Host>;
 
 /// Gives the linker what the module asks for.
 pub(crate) fn link(linker: &mut Linker<Host>) -> Result<()> {
-    const WASI: &str = "wasi_snapshot_preview1";
+    link_environment(linker)?;
+    link_paths(linker)?;
+    link_descriptors(linker)
+}
+
+/// No variables, no time, no chance.
+fn link_environment(linker: &mut Linker<Host>) -> Result<()> {
     linker.func_wrap(WASI, "environ_get", |_: i32, _: i32| OK)?;
     linker.func_wrap(WASI, "environ_sizes_get", |mut guest: Guest, count: i32, bytes: i32| {
         write(&mut guest, count, &[0; 4])?;
@@ -45,6 +52,11 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> Result<()> {
     linker.func_wrap(WASI, "sched_yield", || OK)?;
     linker.func_wrap(WASI, "poll_oneoff", |_: i32, _: i32, _: i32, _: i32| NOTSUP)?;
     linker.func_wrap(WASI, "proc_exit", |_: i32| -> Result<()> { Err(Error::msg("the module gave up")) })?;
+    Ok(())
+}
+
+/// One folder, and whatever is opened in it.
+fn link_paths(linker: &mut Linker<Host>) -> Result<()> {
     linker.func_wrap(WASI, "fd_prestat_get", |mut guest: Guest, fd: i32, at: i32| {
         if fd != ZONES_FD {
             return Ok(BADF);
@@ -61,18 +73,6 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> Result<()> {
             _ => Ok(BADF),
         },
     )?;
-    linker.func_wrap(WASI, "fd_fdstat_get", |mut guest: Guest, fd: i32, at: i32| {
-        let mut stat = [0xff; FDSTAT_LEN];
-        stat[..8].fill(0);
-        stat[0] = match fd {
-            0..ZONES_FD => CHARACTER_DEVICE,
-            ZONES_FD => DIRECTORY,
-            ZONE_FD => REGULAR_FILE,
-            _ => return Ok(BADF),
-        };
-        write(&mut guest, at, &stat)
-    })?;
-    linker.func_wrap(WASI, "fd_fdstat_set_flags", |_: i32, _: i32| OK)?;
     linker.func_wrap(
         WASI,
         "path_filestat_get",
@@ -91,6 +91,23 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> Result<()> {
             write(&mut guest, at, &ZONE_FD.to_le_bytes())
         },
     )?;
+    Ok(())
+}
+
+/// What is done with an open file.
+fn link_descriptors(linker: &mut Linker<Host>) -> Result<()> {
+    linker.func_wrap(WASI, "fd_fdstat_get", |mut guest: Guest, fd: i32, at: i32| {
+        let mut stat = [0xff; FDSTAT_LEN];
+        stat[..8].fill(0);
+        stat[0] = match fd {
+            0..ZONES_FD => CHARACTER_DEVICE,
+            ZONES_FD => DIRECTORY,
+            ZONE_FD => REGULAR_FILE,
+            _ => return Ok(BADF),
+        };
+        write(&mut guest, at, &stat)
+    })?;
+    linker.func_wrap(WASI, "fd_fdstat_set_flags", |_: i32, _: i32| OK)?;
     linker.func_wrap(WASI, "fd_close", |_: i32| OK)?;
     linker.func_wrap(WASI, "fd_seek", |mut guest: Guest, fd: i32, by: i64, whence: i32, at: i32| {
         if fd != ZONE_FD {

@@ -6,6 +6,7 @@ use record::{Deed, Footprint, Knowledge};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
+use crate::doors;
 use crate::reading::{Dialect, Reader, Reading};
 use crate::route::percent_encode;
 use crate::touches::{ANONYMOUS_TABLE, anonymous, session};
@@ -131,15 +132,13 @@ fn not_known(footprint: &mut Footprint, object: &Object) {
 }
 
 async fn view(reader: &Reader, mut footprint: Footprint, name: &str, body: &Value) -> Footprint {
-    let (view, materialized) = (&body["view"], &body["materializedView"]);
-    let Some(query) = view["query"].as_str().or(materialized["query"].as_str()) else {
+    let Some((query, is_legacy)) = doors::view_text(body) else {
         if body["type"].as_str().is_some_and(|kind| kind.ends_with("VIEW")) {
             not_known(&mut footprint, &Object { kind: ObjectKind::Table, name: name.to_owned() });
         }
         return footprint;
     };
-    let is_legacy = view.is_object() && view["useLegacySql"].as_bool().unwrap_or(true);
-    let behind = read(reader, query.to_owned(), name, is_legacy).await;
+    let behind = read(reader, query, name, is_legacy).await;
     for deed in footprint.statements.iter_mut().filter(|deed| deed.read.contains(name)) {
         for other in &behind.statements {
             add(deed, other);
@@ -149,16 +148,9 @@ async fn view(reader: &Reader, mut footprint: Footprint, name: &str, body: &Valu
 }
 
 async fn routine(reader: &Reader, mut footprint: Footprint, name: &str, body: &Value) -> Footprint {
-    let is_sql = body["language"].as_str().is_none_or(|language| language == "SQL");
-    let behind = match body["definitionBody"].as_str().filter(|_| is_sql) {
+    let behind = match doors::routine_text(body) {
         None => Footprint::default(),
-        Some(text) => {
-            let is_statement =
-                matches!(body["routineType"].as_str(), Some("PROCEDURE" | "TABLE_VALUED_FUNCTION"));
-            // The body of a function is an expression.
-            let text = if is_statement { text.to_owned() } else { format!("SELECT ({text}\n)") };
-            read(reader, text, name, false).await
-        }
+        Some(text) => read(reader, text, name, false).await,
     };
     let options =
         ["remoteFunctionOptions", "sparkOptions", "externalRuntimeOptions"].map(|field| &body[field]);

@@ -28,6 +28,17 @@ pub enum Named {
     None,
 }
 
+impl Door {
+    /// Puts the table that a request names where it belongs.
+    pub(crate) fn place(&self, deed: &mut Deed, table: Option<String>) {
+        match self.table {
+            Named::Read => deed.read.extend(table),
+            Named::Written => deed.written.extend(table),
+            Named::None => {}
+        }
+    }
+}
+
 /// Methods without SQL, and the statements that they equal. `jobs.query` and query jobs carry their own.
 pub const DOORS: &[Door] = &[
     d(
@@ -116,11 +127,7 @@ pub(crate) fn footprint(route: &Route, method: &'static Method, body: Option<&Va
     for deed in &mut deeds {
         deed.defined.extend(routine.clone());
         deed.changes_access |= door.is_admin;
-        match door.table {
-            Named::Read => deed.read.extend(table.clone()),
-            Named::Written => deed.written.extend(table.clone()),
-            Named::None => {}
-        }
+        door.place(deed, table.clone());
     }
     let access = if door.is_admin { Access::Admin } else { access };
     Footprint { kind: deeds[0].kind.clone(), statements: deeds, access, ..Footprint::default() }
@@ -129,23 +136,29 @@ pub(crate) fn footprint(route: &Route, method: &'static Method, body: Option<&Va
 /// The SQL inside what a method defines, and whether it is legacy: a view's query, a routine's body.
 pub(crate) fn text(method: &str, body: &Value) -> Option<(String, bool)> {
     match method {
-        "tables.insert" | "tables.patch" | "tables.update" => {
-            let (view, materialized) = (&body["view"], &body["materializedView"]);
-            let query = view["query"].as_str().or(materialized["query"].as_str())?;
-            let is_legacy = view.is_object() && view["useLegacySql"].as_bool().unwrap_or(true);
-            Some((query.to_owned(), is_legacy))
-        }
-        "routines.insert" | "routines.update" => {
-            let is_sql = body["language"].as_str().is_none_or(|language| language == "SQL");
-            let text = body["definitionBody"].as_str().filter(|_| is_sql)?;
-            Some(match body["routineType"].as_str() {
-                Some("PROCEDURE" | "TABLE_VALUED_FUNCTION") => (text.to_owned(), false),
-                // An expression.
-                _ => (format!("SELECT ({text}\n)"), false),
-            })
-        }
+        "tables.insert" | "tables.patch" | "tables.update" => view_text(body),
+        "routines.insert" | "routines.update" => routine_text(body).map(|text| (text, false)),
         _ => None,
     }
+}
+
+/// The query of a table's resource, and whether it is legacy; none if it is no view.
+pub(crate) fn view_text(body: &Value) -> Option<(String, bool)> {
+    let (view, materialized) = (&body["view"], &body["materializedView"]);
+    let query = view["query"].as_str().or(materialized["query"].as_str())?;
+    let is_legacy = view.is_object() && view["useLegacySql"].as_bool().unwrap_or(true);
+    Some((query.to_owned(), is_legacy))
+}
+
+/// The body of a routine's resource as a statement; none if it is another language's.
+pub(crate) fn routine_text(body: &Value) -> Option<String> {
+    let is_sql = body["language"].as_str().is_none_or(|language| language == "SQL");
+    let text = body["definitionBody"].as_str().filter(|_| is_sql)?;
+    Some(match body["routineType"].as_str() {
+        Some("PROCEDURE" | "TABLE_VALUED_FUNCTION") => text.to_owned(),
+        // An expression.
+        _ => format!("SELECT ({text}\n)"),
+    })
 }
 
 /// A table's name, without a partition or a moment.

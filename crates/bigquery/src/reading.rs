@@ -73,7 +73,7 @@ impl Reader {
         let known = self.describe(reading).await;
         footprint.fingerprint.clone_from(&known.fingerprint);
         add(&mut footprint, &known.description);
-        if footprint.access == Access::Write && only_reads(&footprint) {
+        if footprint.access == Access::Write && footprint.statements_only_read() {
             footprint.access = Access::Read;
         }
         footprint
@@ -177,11 +177,6 @@ fn add(footprint: &mut Footprint, description: &Description) {
         }
         footprint.statements.push(deed);
     }
-}
-
-fn only_reads(footprint: &Footprint) -> bool {
-    let as_read = Footprint { access: Access::Read, ..footprint.clone() };
-    as_read.is_read()
 }
 
 fn deed(statement: &googlesql::Statement) -> Deed {

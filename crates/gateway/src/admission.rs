@@ -405,12 +405,12 @@ impl<U: Upstream> Gateway<U> {
                 labels: &action.labels,
                 footprint,
                 estimate,
-                time: policy::AskedTime::at(now),
+                now,
                 history,
             })
         };
         known.ruling = decide(&footprint, policy::Estimate::default());
-        if known.ruling.wants_estimate {
+        if known.ruling.wants_estimate() {
             let by = (connection.name.as_str(), asker.account.as_deref());
             let dry_run = self.dry_run(action, request, by, record).await;
             check_against(&mut footprint, &dry_run);

@@ -83,12 +83,6 @@ pub enum Knowledge {
 }
 
 impl Statement {
-    /// Whether that is unknown, and why.
-    pub fn unknown(&self, what: Knowledge) -> Option<&str> {
-        let found = self.unknown.iter().find(|(unknown, _)| *unknown == what);
-        found.map(|(_, why)| why.as_str())
-    }
-
     /// Everything about it is unknown.
     pub(crate) fn unknown_kind(why: String, span: Range<usize>) -> Self {
         Self {

@@ -171,13 +171,15 @@ impl Reader<'_> {
                 if !case_of_value {
                     self.condition(depth);
                 } else if self.word(self.at) != "WHEN" {
-                    self.value_of_case(depth);
+                    // Its value, before the first WHEN.
+                    self.up_to(&["WHEN"], false, depth);
                 }
             }
             "ELSEIF" | "WHEN" | "UNTIL" if self.blocks > 0 => {
                 let is_until = self.word(self.at) == "UNTIL";
                 self.at += 1;
-                if is_until { self.until(depth) } else { self.condition(depth) }
+                // `UNTIL condition END REPEAT`
+                if is_until { self.up_to(&["END"], false, depth) } else { self.condition(depth) }
             }
             "ELSE" if self.blocks > 0 => self.at += 1,
             "EXCEPTION" if self.blocks > 0 => self.at += 1,
@@ -243,51 +245,28 @@ impl Reader<'_> {
         }
     }
 
-    /// Up to THEN or DO. A CASE in it has a THEN of its own.
-    fn condition(&mut self, depth: u32) {
+    /// Up to one of these words, or to the semicolon where the statement ends. A CASE on the way has words of its own.
+    fn up_to(&mut self, ends: &[&str], stops_at_semicolon: bool, depth: u32) {
         let mut cases = 0;
         while let Some(token) = self.tokens.get(self.at) {
-            let is_here = token.depth == depth;
-            match self.word(self.at).as_str() {
-                "CASE" if is_here => cases += 1,
-                "END" if is_here && cases > 0 => cases -= 1,
-                "THEN" | "DO" if is_here && cases == 0 => {
-                    self.at += 1;
-                    return;
+            if token.depth == depth {
+                let word = self.word(self.at);
+                match word.as_str() {
+                    word if cases == 0 && ends.contains(&word) => return,
+                    "CASE" => cases += 1,
+                    "END" if cases > 0 => cases -= 1,
+                    _ if stops_at_semicolon && self.symbol(self.at) == ";" => return,
+                    _ => {}
                 }
-                _ if self.symbol(self.at) == ";" && is_here => return,
-                _ => {}
             }
             self.at += 1;
         }
     }
 
-    /// `UNTIL condition END REPEAT`
-    fn until(&mut self, depth: u32) {
-        let mut cases = 0;
-        while let Some(token) = self.tokens.get(self.at) {
-            let is_here = token.depth == depth;
-            match self.word(self.at).as_str() {
-                "CASE" if is_here => cases += 1,
-                "END" if is_here && cases == 0 => return,
-                "END" if is_here => cases -= 1,
-                _ => {}
-            }
-            self.at += 1;
-        }
-    }
-
-    /// `CASE value WHEN ...`: up to its first WHEN.
-    fn value_of_case(&mut self, depth: u32) {
-        let mut cases = 0;
-        while let Some(token) = self.tokens.get(self.at) {
-            let is_here = token.depth == depth;
-            match self.word(self.at).as_str() {
-                "CASE" if is_here => cases += 1,
-                "END" if is_here && cases > 0 => cases -= 1,
-                "WHEN" if is_here && cases == 0 => return,
-                _ => {}
-            }
+    /// A condition, and its THEN or DO.
+    fn condition(&mut self, depth: u32) {
+        self.up_to(&["THEN", "DO"], true, depth);
+        if matches!(self.word(self.at).as_str(), "THEN" | "DO") {
             self.at += 1;
         }
     }

@@ -267,6 +267,7 @@ impl<'a> Walk<'a> {
     /// CREATE, ALTER, DROP and the like: what is defined, and what it is made from.
     fn definition(&mut self, node: NodeId, of: usize, kind: &str) {
         let tree = self.tree;
+        let (name, path) = (tree.child(node, "name"), tree.child(node, "path"));
         if is_table_kind(kind) {
             for field in ["name", "path", "target_path"] {
                 self.target(node, field, of);
@@ -290,7 +291,7 @@ impl<'a> Walk<'a> {
         }
         if ["FUNCTION", "PROCEDURE"].iter().any(|object| kind.ends_with(object)) {
             let declared = tree.child(node, "function_declaration").unwrap_or(node);
-            if let Some(name) = tree.child(declared, "name").or_else(|| tree.child(node, "path")) {
+            if let Some(name) = tree.child(declared, "name").or(path) {
                 let path = self.path(name);
                 if let ([only], true) = (&path[..], self.statements[of].is_temporary) {
                     self.functions.insert(only.to_lowercase());
@@ -300,24 +301,15 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        if kind.ends_with("_MODEL") {
-            if let Some(name) = tree.child(node, "name").or_else(|| tree.child(node, "path")) {
-                let model = self.routine_name(name);
-                self.statements[of].models.insert(model);
-            }
-            self.statements[of].is_remote |= tree.is(node, "is_remote");
+        if let Some(name) = name.or(path).filter(|_| kind.ends_with("_MODEL")) {
+            let model = self.routine_name(name);
+            self.statements[of].models.insert(model);
         }
-        if tree.is(node, "is_remote") {
-            self.statements[of].is_remote = true;
-        }
+        self.statements[of].is_remote |= tree.is(node, "is_remote");
         if let Some(source) = tree.child(node, "replica_source") {
             self.read(source, of);
         }
-        if let Some(name) = tree
-            .child(node, "name")
-            .or_else(|| tree.child(node, "path"))
-            .filter(|_| kind.ends_with("_SCHEMA"))
-        {
+        if let Some(name) = name.or(path).filter(|_| kind.ends_with("_SCHEMA")) {
             let path = self.path(name);
             let schema = match &path.join(".").split('.').collect::<Vec<_>>()[..] {
                 [schema] => format!("{}.{schema}", self.defaults.project),
@@ -331,8 +323,8 @@ impl<'a> Walk<'a> {
         if kind == "CREATE_PROPERTY_GRAPH" {
             self.not_known(of, Knowledge::Tables, "the tables behind a property graph are not read");
         }
-        let is_temporary = tree.number(node, "scope") == TEMPORARY && is_table_kind(kind);
-        if let Some(name) = tree.child(node, "name").filter(|_| is_temporary)
+        let is_temporary = self.statements[of].is_temporary && is_table_kind(kind);
+        if let Some(name) = name.filter(|_| is_temporary)
             && let [only] = &self.path(name)[..]
         {
             self.temporary.insert(only.clone());

@@ -32,14 +32,8 @@ pub fn rule(when: &str) {
     let footprint = record::Footprint { statements: vec![deed], ..record::Footprint::default() };
     let principal = record::Principal {
         id: "p".to_owned(),
-        email: String::new(),
-        name: String::new(),
         groups: vec!["g".to_owned()],
-        kind: record::PrincipalKind::Agent,
-        agent: String::new(),
-        on_behalf_of: String::new(),
-        idp: String::new(),
-        task: String::new(),
+        ..record::Principal::of(record::PrincipalKind::Agent)
     };
     let ruling = policy::Policy::new(vec![rule]).decide(&policy::Question {
         principal: &principal,
@@ -53,7 +47,7 @@ pub fn rule(when: &str) {
         labels: &std::collections::BTreeMap::new(),
         footprint: &footprint,
         estimate: policy::Estimate::default(),
-        time: policy::AskedTime::at(record::Timestamp::from_secs(0)),
+        now: record::Timestamp::from_secs(0),
         history: policy::History::default(),
     });
     assert!(ruling.rules.len() <= 1);

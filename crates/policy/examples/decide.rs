@@ -1,6 +1,6 @@
 //! How long a decision takes with 200 rules: `cargo run --release -p policy --example decide`.
 
-use policy::{AskedTime, Estimate, Expression, History, Place, Policy, Question, Rule, RuleAction};
+use policy::{Estimate, Expression, History, Place, Policy, Question, Rule, RuleAction};
 use record::{Deed, Footprint, Principal, PrincipalKind, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -34,11 +34,9 @@ fn main() {
         email: "devin@agents.example.com".to_owned(),
         name: "Devin".to_owned(),
         groups: vec!["data".to_owned(), "eng".to_owned()],
-        kind: PrincipalKind::Agent,
         agent: "devin".to_owned(),
-        on_behalf_of: String::new(),
         idp: "okta".to_owned(),
-        task: String::new(),
+        ..Principal::of(PrincipalKind::Agent)
     };
     let labels = BTreeMap::new();
     let projects = ["proj".to_owned()];
@@ -54,7 +52,7 @@ fn main() {
         labels: &labels,
         footprint: &footprint,
         estimate: Estimate::default(),
-        time: AskedTime::at(Timestamp::from_secs(1_790_000_000)),
+        now: Timestamp::from_secs(1_790_000_000),
         history: History::default(),
     };
     let start = Instant::now();

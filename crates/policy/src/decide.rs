@@ -4,7 +4,7 @@
 //! known, applies.
 
 use cel::Context;
-use record::{DecisionTerm, Footprint, Knowledge, Principal};
+use record::{DecisionTerm, Footprint, Knowledge, Principal, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::egress::{self, Forbidden};
@@ -31,7 +31,7 @@ pub struct Question<'a> {
     pub labels: &'a BTreeMap<String, String>,
     pub footprint: &'a Footprint,
     pub estimate: Estimate<'a>,
-    pub time: AskedTime,
+    pub now: Timestamp,
     pub history: History,
 }
 
@@ -50,19 +50,23 @@ pub struct Ruling {
     pub limits: Limits,
     /// How many statements a minute.
     pub paces: Vec<Pace>,
-    /// A rule asked what it would cost, and that was not known.
-    pub wants_estimate: bool,
     /// What rules would have done that only observe.
     pub observed: Vec<Observed>,
     /// Fields that a rule asked about and that were not known.
     pub missing: BTreeSet<String>,
 }
 
+impl Ruling {
+    /// Whether a rule asked what it would cost, and that was not known.
+    pub fn wants_estimate(&self) -> bool {
+        ["bytes", "usd"].iter().any(|field| self.missing.contains(*field))
+    }
+}
+
 /// A no.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
     pub rule: String,
-    pub is_built_in: bool,
     /// For the caller: which rule, what about the exchange, what to do.
     pub text: String,
     pub instead: String,
@@ -86,7 +90,7 @@ impl Pace {
         let instead = format!("Wait {secs} s before the next one");
         add(&mut text, message);
         add(&mut text, &instead);
-        Denial { rule: rule.clone(), is_built_in: false, text, instead }
+        Denial { rule: rule.clone(), text, instead }
     }
 }
 
@@ -196,7 +200,7 @@ fn too_many() -> Denial {
         "Access Denied: hansard decides on at most {VIEWS_MAX} different statements at once; send them in smaller \
          scripts."
     );
-    Denial { rule: "too-many-statements".to_owned(), is_built_in: true, text, instead: String::new() }
+    Denial { rule: "too-many-statements".to_owned(), text, instead: String::new() }
 }
 
 /// How a rule applies.
@@ -225,7 +229,7 @@ fn outer_context<'a>(question: &Question<'_>) -> Context<'a, 'a> {
         .and_then(|()| outer.add_variable("connection", &connection))
         .and_then(|()| outer.add_variable("request", request(question)))
         .and_then(|()| outer.add_variable("estimate", question.estimate))
-        .and_then(|()| outer.add_variable("time", &question.time))
+        .and_then(|()| outer.add_variable("time", AskedTime::at(question.now)))
         .and_then(|()| outer.add_variable("history", question.history));
     added.expect("facts are plain values");
     outer
@@ -290,7 +294,6 @@ fn apply(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>, ruling: &mut Rulin
         RuleAction::Record(_) | RuleAction::Warn | RuleAction::Label | RuleAction::Limit(_) => None,
     };
     ruling.missing.extend(hit.missing.clone());
-    ruling.wants_estimate |= hit.missing.as_deref().is_some_and(|field| matches!(field, "bytes" | "usd"));
     if rule.observe {
         ruling.observed.push(Observed { rule: rule.name.clone(), action: rule.action.word() });
         return;
@@ -353,7 +356,7 @@ fn denial(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>) -> Denial {
     };
     add(&mut text, &rule.message);
     add(&mut text, &rule.instead);
-    Denial { rule: name.clone(), is_built_in: false, text, instead: rule.instead.clone() }
+    Denial { rule: name.clone(), text, instead: rule.instead.clone() }
 }
 
 /// Why a field is not known.
@@ -420,7 +423,7 @@ fn mask_denial(rule: &Rule, what: &str) -> Denial {
     );
     add(&mut text, &rule.message);
     add(&mut text, &rule.instead);
-    Denial { rule: rule.name.clone(), is_built_in: false, text, instead: rule.instead.clone() }
+    Denial { rule: rule.name.clone(), text, instead: rule.instead.clone() }
 }
 
 /// Only what is certain, reads and goes nowhere else is left out of the record.
@@ -453,5 +456,5 @@ fn default_denial(forbidden: &Forbidden, question: &Question<'_>) -> Denial {
         "Access Denied: hansard does not allow this to {who} by default ('{}'): {}. {instead}.",
         default.name, forbidden.found
     );
-    Denial { rule: default.name.to_owned(), is_built_in: true, text, instead }
+    Denial { rule: default.name.to_owned(), text, instead }
 }

@@ -206,12 +206,8 @@ fn foreign(footprint: &Footprint, asked: &Asked<'_>) -> Option<String> {
     let mut written = deeds().flat_map(|deed| &deed.written).chain(models).chain(result).chain(defined);
     let is_foreign = |table: &&String| {
         // A project may hold a dot before its colon: its own are told by their beginning.
-        let project = asked
-            .projects
-            .iter()
-            .find(|own| table.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('.')));
-        let project = project.map_or_else(|| table.split('.').next().unwrap_or_default(), String::as_str);
-        let is_own = asked.projects.iter().any(|own| own == project) || project == "_SESSION";
+        let mut own = asked.projects.iter().map(String::as_str).chain(["_SESSION"]);
+        let is_own = own.any(|own| table.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')));
         !is_own && !is_open(asked, table)
     };
     if let Some(table) = written.find(is_foreign) {

@@ -268,17 +268,7 @@ impl Reader {
 }
 
 fn nobody() -> Facts {
-    Facts::about(&record::Principal {
-        id: String::new(),
-        email: String::new(),
-        name: String::new(),
-        groups: Vec::new(),
-        kind: record::PrincipalKind::Person,
-        agent: String::new(),
-        on_behalf_of: String::new(),
-        idp: String::new(),
-        task: String::new(),
-    })
+    Facts::about(&record::Principal::of(record::PrincipalKind::Person))
 }
 
 fn kind(value: &Value) -> &'static str {

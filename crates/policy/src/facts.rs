@@ -289,24 +289,19 @@ impl<'a> Estimate<'a> {
     pub(crate) fn why(&self) -> &'a str {
         if self.why.is_empty() { "there is no estimate of it" } else { self.why }
     }
-
-    /// The bytes, if they are known.
-    pub fn bytes(&self) -> Option<u64> {
-        self.bytes.map(|bytes| bytes as u64)
-    }
 }
 
 /// `time`
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct AskedTime {
-    pub now: String,
-    pub hour: i64,
-    pub weekday: &'static str,
+pub(crate) struct AskedTime {
+    now: String,
+    hour: i64,
+    weekday: &'static str,
 }
 
 impl AskedTime {
     /// A moment, in UTC.
-    pub fn at(now: Timestamp) -> Self {
+    pub(crate) fn at(now: Timestamp) -> Self {
         const WEEKDAYS: [&str; 7] =
             ["thursday", "friday", "saturday", "sunday", "monday", "tuesday", "wednesday"];
         const DAY_SECS: i64 = 24 * 60 * 60;

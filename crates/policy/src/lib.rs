@@ -12,5 +12,5 @@ mod decide;
 pub use decide::{Denial, Observed, Pace, Policy, Question, Ruling};
 pub use egress::{DEFAULTS, Default as DefaultRule, Who};
 pub use expression::{Expression, ExpressionError};
-pub use facts::{AskedConnection, AskedTime, Estimate, Facts, Field, History, Place, VOCABULARY};
+pub use facts::{AskedConnection, Estimate, Facts, Field, History, Place, VOCABULARY};
 pub use rule::{ColumnPattern, Limits, RecordAs, Rule, RuleAction};

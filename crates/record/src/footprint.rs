@@ -99,9 +99,14 @@ impl Footprint {
         self.unsure.is_empty() && self.statements.iter().all(Deed::is_certain)
     }
 
-    /// Whether it only reads, and that is known: statements that read and those that scripts consist of, without a
-    /// result table of their own.
+    /// Whether it only reads, and that is known.
     pub fn is_read(&self) -> bool {
+        self.access == Access::Read && self.statements_only_read()
+    }
+
+    /// Whether its text only reads, whatever its method may do, and that is known: statements that read and those
+    /// that scripts consist of, without a result table of their own.
+    pub fn statements_only_read(&self) -> bool {
         const READING: &[&str] = &["SELECT", "DECLARE", "SET"];
         let reads = |deed: &Deed| {
             (deed.kind.is_empty() || READING.contains(&deed.kind.as_str()))
@@ -110,10 +115,7 @@ impl Footprint {
                 && !deed.unknown.contains_key(&Knowledge::Kind)
         };
         let is_sure = self.unsure.is_empty() && !self.is_dynamic();
-        self.access == Access::Read
-            && self.result_table.is_empty()
-            && is_sure
-            && self.statements.iter().all(reads)
+        self.result_table.is_empty() && is_sure && self.statements.iter().all(reads)
     }
 
     /// Whether it changes who may do what.

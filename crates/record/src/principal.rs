@@ -23,6 +23,23 @@ pub struct Principal {
     pub task: String,
 }
 
+impl Principal {
+    /// One of whom only the kind is known.
+    pub fn of(kind: PrincipalKind) -> Self {
+        Self {
+            id: String::new(),
+            email: String::new(),
+            name: String::new(),
+            groups: Vec::new(),
+            kind,
+            agent: String::new(),
+            on_behalf_of: String::new(),
+            idp: String::new(),
+            task: String::new(),
+        }
+    }
+}
+
 /// What kind of principal asks. The kind only ever makes rules stricter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -12,7 +12,7 @@ use super::messages::{
 };
 use super::route::{Method, Route};
 use super::wire::{Messages, Want, Watch};
-use crate::doors::{self, Named};
+use crate::doors;
 use crate::touches::anonymous;
 
 /// The name of an append's stream stands at its message's beginning.
@@ -225,29 +225,16 @@ pub(crate) fn understand(route: Route, request: &Request) -> Result<Action<Plan>
 }
 
 fn footprint(method: Method, asked: &Asked) -> Footprint {
-    let writes = matches!(
-        method,
-        Method::CreateWriteStream
-            | Method::AppendRows
-            | Method::FlushRows
-            | Method::FinalizeWriteStream
-            | Method::BatchCommitWriteStreams
-    );
-    let access = if writes { record::Access::Write } else { record::Access::Read };
+    let access = if method.only_reads() { record::Access::Read } else { record::Access::Write };
     let Some(door) = doors::door(&method.name()) else { return Footprint { access, ..Footprint::default() } };
     let mut deed = Deed::of(door.kinds[0]);
     let table = Some(asked.table.clone()).filter(|table| !table.is_empty());
-    match door.table {
-        Named::Read => {
-            let all = asked.columns.iter().map(|column| format!("{}.{column}", asked.table)).collect();
-            // A restriction may ask about any column.
-            let knows = !asked.columns.is_empty() && asked.said["rowRestriction"].as_str() == Some("");
-            deed.columns = knows.then_some(all);
-            deed.read.extend(table);
-        }
-        Named::Written => deed.written.extend(table),
-        Named::None => {}
+    // A restriction may ask about any column.
+    if !asked.columns.is_empty() && asked.said["rowRestriction"].as_str() == Some("") {
+        let columns = asked.columns.iter().map(|column| format!("{}.{column}", asked.table));
+        deed.columns = Some(columns.collect());
     }
+    door.place(&mut deed, table);
     Footprint { kind: deed.kind.clone(), statements: vec![deed], access, ..Footprint::default() }
 }
 

@@ -17,10 +17,7 @@ impl Walk<'_> {
 
     /// Everything below a node. Without recursion: expressions nest as deep as their author likes.
     pub(super) fn look(&mut self, node: NodeId, scope: ScopeId, of: Owner) {
-        let mut rest = vec![Rest { node, scope, of }];
-        while let Some(one) = rest.pop() {
-            self.look_at(one, &mut rest);
-        }
+        self.finish(vec![Rest { node, scope, of }]);
     }
 
     fn look_at(&mut self, one: Rest, rest: &mut Vec<Rest>) {
@@ -287,12 +284,8 @@ impl Walk<'_> {
     }
 
     fn table_function(&mut self, node: NodeId, name: NodeId, of: usize) {
-        let path = self.path(name);
         self.function(name, of);
-        let is_external = path.len() == 1 && path[0].eq_ignore_ascii_case("EXTERNAL_QUERY");
-        if is_external {
-            self.external_query(node, "argument_entries", of);
-        }
+        self.external_query(node, "argument_entries", of);
     }
 
     /// `EXTERNAL_QUERY('connection', 'sql')`: the connection, and that its tables are not BigQuery's.
@@ -348,8 +341,5 @@ fn push_children(tree: &Tree, node: NodeId, one: Rest, rest: &mut Vec<Rest>, but
 /// A call that leaves BigQuery's own functions: it counts even where no query stands.
 fn is_foreign_call(tree: &Tree, node: NodeId) -> bool {
     let function = (tree.kind(node) == "ASTFunctionCall").then(|| tree.child(node, "function")).flatten();
-    let path: Option<Vec<String>> = function.map(|function| {
-        tree.all(function, "names").map(|name| tree.text(name, "id_string").to_owned()).collect()
-    });
-    path.is_some_and(|path| path.len() > 1)
+    function.is_some_and(|function| tree.all(function, "names").count() > 1)
 }

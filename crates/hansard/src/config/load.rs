@@ -1,5 +1,6 @@
 //! Reads the file, with errors that name line, what, and the nearest valid key.
 
+use serde::de::DeserializeOwned;
 use std::fmt;
 use std::fs;
 use std::ops::Range;
@@ -57,10 +58,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 
 /// Parses a text as if it stood at `path`.
 pub fn parse(text: &str, path: &Path, folder: &Path) -> Result<Loaded, ConfigError> {
-    let config: Config = toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(0, |span| line_of(text, &span));
-        ConfigError { path: path.to_owned(), line, what: with_nearest(error.message()) }
-    })?;
+    let config: Config = from_toml(text, path)?;
     let hash = format!("sha256:{}", ledger::sha256(text.as_bytes()));
     Ok(Loaded { config, folder: folder.to_owned(), hash, path: path.to_owned(), text: text.to_owned() })
 }
@@ -80,11 +78,15 @@ impl super::rules::Stands for LoadedRules {
 
 /// Parses a file of rules that stands at `path`.
 pub fn parse_rules(text: &str, path: &Path) -> Result<LoadedRules, ConfigError> {
-    let file: RuleFile = toml::from_str(text).map_err(|error| {
+    let file: RuleFile = from_toml(text, path)?;
+    Ok(LoadedRules { rules: file.rule, path: path.to_owned(), text: text.to_owned() })
+}
+
+fn from_toml<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(0, |span| line_of(text, &span));
         ConfigError { path: path.to_owned(), line, what: with_nearest(error.message()) }
-    })?;
-    Ok(LoadedRules { rules: file.rule, path: path.to_owned(), text: text.to_owned() })
+    })
 }
 
 impl Loaded {

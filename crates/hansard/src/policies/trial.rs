@@ -55,11 +55,7 @@ pub(crate) fn principal(who: &str, kind: PrincipalKind, groups: &[String]) -> Op
         email: email.to_owned(),
         name: who.to_owned(),
         groups: groups.to_vec(),
-        kind,
-        agent: String::new(),
-        on_behalf_of: String::new(),
-        idp: String::new(),
-        task: String::new(),
+        ..Principal::of(kind)
     })
 }
 
@@ -126,7 +122,7 @@ impl Rules {
             labels: &trial.labels,
             footprint: &trial.footprint,
             estimate: policy::Estimate::default(),
-            time: policy::AskedTime::at(asked.now.unwrap_or_else(|| SystemClock.now())),
+            now: asked.now.unwrap_or_else(|| SystemClock.now()),
             history: policy::History::default(),
         });
         Ok(Verdict {
