@@ -17,10 +17,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("state", &["record"]),
     ("ledger", &["record", "registry"]),
     ("identity", &["outbound", "record", "registry", "state"]),
-    ("gateway", &["identity", "ledger", "policy", "record", "registry", "state"]),
+    ("approvals", &["record", "registry", "state"]),
+    ("gateway", &["approvals", "identity", "ledger", "policy", "record", "registry", "state"]),
     ("bigquery", &["gateway", "googlesql", "ledger", "outbound", "record", "registry", "state"]),
     ("sidecar", &["outbound", "record", "registry"]),
-    ("console", &["identity", "ledger", "record", "registry", "state"]),
+    ("console", &["approvals", "identity", "ledger", "record", "registry", "state"]),
 ];
 
 /// Rooms without IO and without async.

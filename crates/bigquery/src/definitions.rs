@@ -47,6 +47,12 @@ fn split(name: &str) -> Option<[&str; 3]> {
     Some([project, dataset, last])
 }
 
+/// How many rows a table's definition says that it has.
+pub(crate) fn rows(definition: &[u8]) -> Option<u64> {
+    let table: Value = serde_json::from_slice(definition).ok()?;
+    table["numRows"].as_str()?.parse().ok()
+}
+
 /// Anonymous results that statements name, however they are spelt; sessions that they end.
 pub(crate) fn touches(footprint: &Footprint) -> Vec<Touch> {
     let named = footprint.statements.iter().flat_map(|deed| deed.read.iter().chain(&deed.written));

@@ -1,54 +1,65 @@
 //! BigQuery's own word on a statement before it runs: a dry run of what would be forwarded.
 
 use bytes::Bytes;
-use gateway::{Definition, DryRun, Question};
+use gateway::{Definition, DryRun, Estimating, Question};
 use http::Method as Verb;
+use record::{Deed, Footprint};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use crate::later::{job_of_query, sent};
+use crate::methods::Shape;
 use crate::route::percent_encode;
 use crate::understand::Plan;
 
-/// Members of `QueryRequest` that `JobConfigurationQuery` has too and that bear on what a statement means or costs.
-const SHARED: &[&str] = &[
-    "connectionProperties",
-    "defaultDataset",
-    "destinationEncryptionConfiguration",
-    "parameterMode",
-    "query",
-    "queryParameters",
-    "useLegacySql",
-    "useQueryCache",
-];
+/// What it takes to know what a request would process.
+pub(crate) fn estimating(plan: &Plan, footprint: &Footprint, read: &Bytes) -> Estimating {
+    match question(plan, read) {
+        Some(question) => Estimating::Ask(question),
+        None if plan.reading.is_none() && is_free(plan, footprint) => Estimating::Free,
+        None => Estimating::Unknown("it is no query, and only those can be estimated"),
+    }
+}
+
+/// The same for a call of the Storage API: reading earlier results is free, and appending processes nothing.
+pub(crate) fn estimating_stream(footprint: &Footprint) -> Estimating {
+    let is_anonymous =
+        |table: &String| table.split('.').nth(1).is_some_and(|dataset| dataset.starts_with('_'));
+    let is_free =
+        |deed: &Deed| deed.kind != "SELECT" || !deed.read.is_empty() && deed.read.iter().all(is_anonymous);
+    match footprint.statements.iter().all(is_free) {
+        true => Estimating::Free,
+        false => Estimating::Unknown("only queries can be estimated, and this reads a table as it is"),
+    }
+}
+
+/// Whether it processes nothing that is billed: no statement, a change of definitions, or rows of a table that are
+/// listed (https://cloud.google.com/bigquery/pricing, "Free operations").
+fn is_free(plan: &Plan, footprint: &Footprint) -> bool {
+    const FREE: &[&str] = &["CREATE_", "ALTER_", "DROP_", "UNDROP_"];
+    let is_free = |deed: &Deed| deed.kind.is_empty() || FREE.iter().any(|begin| deed.kind.starts_with(begin));
+    plan.shape == Shape::Rows || plan.job_json.is_none() && footprint.statements.iter().all(is_free)
+}
 
 /// How to ask for a dry run of a query; none if it is no query, or is one already.
-pub(crate) fn question(plan: &Plan, read: &Bytes) -> Option<Question> {
+fn question(plan: &Plan, read: &Bytes) -> Option<Question> {
     plan.reading.as_ref()?;
-    let json = plan.job_json.clone()?;
-    let sent = plan.body.as_ref().unwrap_or(read);
-    let asked: Value = serde_json::from_slice(sent.get(json)?).ok()?;
-    let (mut configuration, location) = match plan.is_query_door {
-        true => {
-            let shared =
-                SHARED.iter().filter_map(|name| Some(((*name).to_owned(), asked.get(name)?.clone())));
-            let query: Map<String, Value> = shared.collect();
-            (json!({"query": query}), asked["location"].clone())
-        }
-        false => (asked["configuration"].clone(), asked["jobReference"]["location"].clone()),
-    };
-    let object = configuration.as_object_mut()?;
+    let asked: Value = serde_json::from_slice(sent(plan, read).get(plan.job_json.clone()?)?).ok()?;
+    let mut job = if plan.is_query_door { job_of_query(&asked) } else { asked };
+    let object = job["configuration"].as_object_mut()?;
     object.remove("labels");
     if let Some(query) = object.get_mut("query").and_then(Value::as_object_mut) {
         query.remove("createSession");
         query.remove("maximumBytesBilled");
     }
     object.insert("dryRun".to_owned(), true.into());
-    let mut job = json!({"configuration": configuration});
+    let location = job["jobReference"]["location"].take();
+    let mut asked = json!({"configuration": job["configuration"].take()});
     if location.is_string() {
-        job["jobReference"] = json!({"projectId": plan.project, "location": location});
+        asked["jobReference"] = json!({"projectId": plan.project, "location": location});
     }
     let uri = crate::own_uri(&format!("/bigquery/v2/projects/{}/jobs", percent_encode(&plan.project)));
-    Some(Question { verb: Verb::POST, uri, body: job.to_string().into() })
+    Some(Question { verb: Verb::POST, uri, body: asked.to_string().into() })
 }
 
 #[derive(Default, Deserialize)]

@@ -14,6 +14,8 @@ mod reading;
 mod definitions;
 mod clamp;
 mod dry_run;
+mod later;
+mod held;
 mod trial;
 mod forward;
 mod answer;
@@ -38,8 +40,9 @@ pub use trial::{Trial, trial};
 
 use bytes::Bytes;
 use gateway::{
-    Action, Answer, Bounds, Cleared, Definition, DryRun, Inspect, JobRef, JobsSeen, Marks, Need, Needs,
-    Object, Question, Refusal, Reply, Request, Speaks, Touch, Upstream,
+    Action, Answer, Bounds, Cleared, Definition, DryRun, Estimating, HeldJob, Inspect, JobRef, JobsSeen,
+    LaterJob, Marks, Need, Needs, Object, ObjectKind, Question, Refusal, Reply, Request, Speaks, Touch,
+    Upstream,
 };
 use http::{Method as Verb, Uri};
 use hyper::body::Incoming;
@@ -147,11 +150,33 @@ impl Upstream for BigQuery {
         }
     }
 
-    fn ask_dry_run(&self, action: &Action<Plan>, request: &Request) -> Option<Question> {
+    fn ask_dry_run(&self, action: &Action<Plan>, request: &Request) -> Estimating {
         match &action.plan {
-            Plan::Rest(plan) => dry_run::question(plan, request.body.read()),
+            Plan::Rest(plan) => dry_run::estimating(plan, &action.footprint, request.body.read()),
+            Plan::Storage(_) => dry_run::estimating_stream(&action.footprint),
+        }
+    }
+
+    fn later(&self, action: &Action<Plan>, request: &Request, id: &str) -> Option<LaterJob> {
+        match &action.plan {
+            Plan::Rest(plan) => later::job(plan, request.body.read(), id),
             Plan::Storage(_) => None,
         }
+    }
+
+    fn answer_held(&self, plan: &Plan, held: &HeldJob<'_>) -> Reply {
+        match plan {
+            Plan::Rest(plan) => held::answer(plan, held),
+            Plan::Storage(_) => unreachable!("no call of the Storage API starts a job or asks for one"),
+        }
+    }
+
+    fn ask_rows(&self, table: &str) -> Option<Question> {
+        definitions::question(&Object { kind: ObjectKind::Table, name: table.to_owned() })
+    }
+
+    fn read_rows(&self, body: &[u8]) -> Option<u64> {
+        definitions::rows(body)
     }
 
     fn read_dry_run(&self, answer: &Definition) -> DryRun {
@@ -237,8 +262,8 @@ impl Upstream for BigQuery {
 
     fn refuse(&self, speaks: Speaks, refusal: &Refusal, record: Option<RecordId>) -> Reply {
         match speaks {
-            Speaks::Json => refuse::refuse(refusal, record),
-            Speaks::Grpc => storage::refuse(refusal, record),
+            Speaks::Json => refuse::refuse(refusal, record, &self.public_url),
+            Speaks::Grpc => storage::refuse(refusal, record, &self.public_url),
         }
     }
 }

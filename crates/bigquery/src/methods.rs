@@ -215,14 +215,14 @@ pub fn named(name: &str) -> Option<&'static Method> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::Value;
     use std::collections::BTreeMap;
     use std::path::PathBuf;
 
     /// Google's own document, as Google's API client for Python ships it; `cargo xtask tools` installs it.
-    fn document() -> Value {
+    pub(crate) fn document() -> Value {
         let lib = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/emulator/lib"));
         let python = std::fs::read_dir(&lib)
             .expect("run `cargo xtask tools` once")

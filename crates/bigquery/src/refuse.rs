@@ -4,18 +4,18 @@
 
 use bytes::Bytes;
 use gateway::{Reason, Refusal, Reply};
-use http::{Response, StatusCode, header};
+use http::{Response, StatusCode, Uri, header};
 use record::RecordId;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// The reply to a refusal.
-pub(crate) fn refuse(refusal: &Refusal, record: Option<RecordId>) -> Reply {
+pub(crate) fn refuse(refusal: &Refusal, record: Option<RecordId>, public_url: &Uri) -> Reply {
     let (status, reason) = shape(refusal.reason);
     let info = record.map(|record| {
         json!({
             "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-            "reason": reason, "domain": "hansard", "metadata": metadata(refusal, record),
+            "reason": reason, "domain": "hansard", "metadata": metadata(refusal, record, public_url),
         })
     });
     let details: Vec<Value> = info.into_iter().collect();
@@ -32,10 +32,21 @@ pub(crate) fn refuse(refusal: &Refusal, record: Option<RecordId>) -> Reply {
 }
 
 /// What an agent can read of a refusal, beside its text.
-pub(crate) fn metadata(refusal: &Refusal, record: RecordId) -> BTreeMap<&'static str, String> {
-    let said = [("record", record.to_string()), ("rule", refusal.rule.clone())];
-    let instead = ("allowed_instead", refusal.instead.clone());
-    said.into_iter().chain([instead]).filter(|(_, value)| !value.is_empty()).collect()
+pub(crate) fn metadata(
+    refusal: &Refusal,
+    record: RecordId,
+    public_url: &Uri,
+) -> BTreeMap<&'static str, String> {
+    let root = public_url.to_string();
+    let root = root.trim_end_matches('/');
+    let approval = refusal.approval.map(|id| format!("{root}/api/v1/approvals/{id}"));
+    let said = [
+        ("record", record.to_string()),
+        ("rule", refusal.rule.clone()),
+        ("allowed_instead", refusal.instead.clone()),
+        ("approval_url", approval.unwrap_or_default()),
+    ];
+    said.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
 
 /// Clients retry 503 and never the others.
@@ -50,7 +61,7 @@ fn shape(reason: Reason) -> (StatusCode, &'static str) {
         Reason::Duplicate => (StatusCode::CONFLICT, "duplicate"),
         Reason::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "uploadTooLarge"),
         Reason::Unrecorded | Reason::Upstream => (StatusCode::SERVICE_UNAVAILABLE, "backendError"),
-        Reason::Withheld => (StatusCode::FORBIDDEN, "stopped"),
+        Reason::Withheld | Reason::Stopped => (StatusCode::FORBIDDEN, "stopped"),
     }
 }
 

@@ -1,13 +1,14 @@
 //! What a request asks for, and what is to be sent upstream for it.
 
 use bytes::Bytes;
-use gateway::{Action, Inspect, JobRef, Marks, Reason, Refusal, Request};
+use gateway::{Action, Awaited, Awaiting, Inspect, JobRef, Marks, Reason, Refusal, Request};
 use http::HeaderMap;
 use record::{Access, Footprint, Job, RequestFacts, Statement};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::asked::{Asked, object};
 use crate::configured::query_footprint;
@@ -25,7 +26,9 @@ const CLIENT_LABELS_MAX: usize = 62;
 /// The labels that mark a job.
 pub(crate) const OUR_LABELS: &[&str] = &["hansard_session", "hansard_record"];
 /// Job ids that the gateway gives.
-const JOB_ID_PREFIX: &str = "hsd_";
+pub(crate) const JOB_ID_PREFIX: &str = "hsd_";
+/// `timeoutMs` of `jobs.getQueryResults` where the client says none.
+const RESULTS_WAITED: Duration = Duration::from_secs(10);
 
 /// How to forward a request that was understood.
 pub struct Plan {
@@ -116,6 +119,7 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
         (_, Some(method)) => method.shape,
     };
     let edits = edits(shape, fields.as_deref(), marks.label_jobs)?;
+    let awaits = awaited(&route, method, &kept_query);
     let configuration = asked.configuration.unwrap_or_default();
     let asked_query = configuration.query.unwrap_or_default();
     let labels = configuration.labels.or(asked.labels);
@@ -155,6 +159,7 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
         touches,
         footprint,
         starts,
+        awaits,
         retry,
         labels: client_labels(labels.as_ref()),
         text: ledger::StatementText {
@@ -181,6 +186,26 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
             kind: route.kind,
         },
     })
+}
+
+/// The job that a request asks for. BigQuery waits ten seconds for results where the client does not say how long.
+fn awaited(route: &Route, method: Option<&'static Method>, query: &Query) -> Option<Awaited> {
+    let how = match method?.name {
+        "jobs.get" => Awaiting::Stand,
+        "jobs.cancel" => Awaiting::Cancel,
+        "jobs.getQueryResults" => {
+            let said = query.iter().find(|(name, _)| name == "timeoutMs");
+            let said = said.and_then(|(_, value)| value.parse().ok()).map(Duration::from_millis);
+            Awaiting::Results(said.unwrap_or(RESULTS_WAITED))
+        }
+        _ => return None,
+    };
+    let job = JobRef {
+        project: route.project()?.to_owned(),
+        job: route.params.get("job")?.clone(),
+        location: String::new(),
+    };
+    Some(Awaited { job, how })
 }
 
 /// What the request does besides what its text does, and the text.

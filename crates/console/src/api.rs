@@ -1,5 +1,6 @@
 //! The routes of `/api/v1`.
 
+use ::approvals::Scope;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use identity::{EndedSessions, VirtualKeys};
@@ -11,7 +12,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock, RwLock};
 
 use crate::stream::{ApiReply, failure, lines, object};
-use crate::{ending, keys, read, testing};
+use crate::{approvals, ending, keys, read, testing};
 
 /// Everything that a command or a page may ask of a data folder.
 pub struct Api {
@@ -44,13 +45,37 @@ pub trait Running: Send + Sync {
 
     /// Tries a connection's credential; none if there is no such connection.
     fn test_connection<'a>(&'a self, name: &'a str) -> Tested<'a>;
+
+    /// What waits for an answer or was answered, as far as a reader may see it; one of them, or all.
+    fn approvals<'a>(
+        &'a self,
+        one: Option<RecordId>,
+        reader: &'a Actor,
+        reads_all: bool,
+    ) -> Later<'a, Vec<serde_json::Value>>;
+
+    /// Answers one: what it came to, or a status and why not.
+    fn answer(&self, id: RecordId, actor: Actor, answer: Answer) -> Later<'_, Answered>;
 }
 
+/// Somebody's answer to what is held.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Approve { scope: Scope, secs: Option<i64> },
+    Deny { reason: String },
+}
+
+/// What an answer came to, or why it came to nothing.
+pub type Answered = Result<serde_json::Value, (StatusCode, String)>;
+
+/// Something that comes later.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 /// What a connection's test came to, when it is over.
-pub type Tested<'a> = Pin<Box<dyn Future<Output = Option<serde_json::Value>> + Send + 'a>>;
+pub type Tested<'a> = Later<'a, Option<serde_json::Value>>;
 
 /// The end of a session, when it has come.
-pub type Ending<'a> = Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + 'a>>;
+pub type Ending<'a> = Later<'a, Result<Vec<String>, String>>;
 
 /// What of the configuration the API needs; another version may take its place.
 #[derive(Clone, Debug)]
@@ -70,11 +95,15 @@ pub struct ApiRequest {
     pub body: Bytes,
     /// Who asks, for the record.
     pub actor: Actor,
+    /// Whether they may see everything.
+    pub reads_all: bool,
 }
 
 /// What one must be allowed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// Anybody who is signed in: each sees what is theirs to see.
+    SignedIn,
     /// Read records: the role `auditor`.
     Read,
     /// Change something: the role `admin`.
@@ -83,6 +112,9 @@ pub enum Access {
 
 /// What a request needs.
 pub fn needs(method: &Method, path: &str) -> Access {
+    if path == "approvals" || path.starts_with("approvals/") {
+        return Access::SignedIn;
+    }
     let reads = *method == Method::GET || path == "query" || path == "verify";
     if reads && path != "keys" { Access::Read } else { Access::Admin }
 }
@@ -146,6 +178,10 @@ impl Api {
             ("GET", ["records"]) => read::records(self, &request.query),
             ("GET", ["records", id]) => read::record(self, id, &request).await,
             ("GET", ["tail"]) => read::tail(self, &request.query),
+            ("GET", ["approvals"]) => approvals::list(&self, &request).await,
+            ("GET", ["approvals", id]) => approvals::show(self.clone(), id, &request).await,
+            ("POST", ["approvals", id, "approve"]) => approvals::approve(&self, id, &request).await,
+            ("POST", ["approvals", id, "deny"]) => approvals::deny(&self, id, &request).await,
             ("POST", ["query"]) => read::query(self, &request.body),
             ("POST", ["verify"]) => read::verify(self),
             ("GET", ["keys"]) => keys::list(self).await,

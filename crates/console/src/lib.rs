@@ -6,9 +6,13 @@
 mod api;
 mod keys;
 mod ending;
+mod approvals;
 mod testing;
 mod read;
 mod stream;
 
-pub use api::{Access, Api, ApiRequest, ApiSettings, Ending, RowText, RowTexts, Running, Tested, needs};
+pub use api::{
+    Access, Answer, Answered, Api, ApiRequest, ApiSettings, Ending, Later, RowText, RowTexts, Running,
+    Tested, needs,
+};
 pub use stream::{ApiBody, ApiReply};

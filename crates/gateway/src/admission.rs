@@ -1,23 +1,25 @@
 //! Admission: who asks, through what, doing what, and whether it may.
 
+use approvals::Held;
 use identity::{Identified, Stranger};
 use ledger::{IntentDraft, OpenRecord, Recording, StatementText, failpoint};
 use policy::RecordAs;
 use record::{
-    Actor, Client, Decision, Deed, Effect, Footprint, Job, Knowledge, PrincipalKind, RecordId, RecordKind,
-    RequestFacts, Retained, SessionId, Statement, Target, Task,
+    Actor, ApprovalRef, Client, Decision, Deed, Effect, Footprint, Job, Knowledge, PrincipalKind, RecordId,
+    RecordKind, RequestFacts, Retained, SessionId, Statement, Target, Task,
 };
 use registry::Connection;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::exchange::Gateway;
+use crate::hold::{Demanded, Hold, Met, duplicate};
 use crate::limits::FACT_BYTES_MAX;
 use crate::ownership::Asker;
 use crate::refusal::{Reason, Refusal};
 use crate::request::{BodyError, Presence, Request, RequestBody};
 use crate::rulebook::Rulebook;
-use crate::upstream::{Action, Bounds, DryRun, JobRef, Marks, Needs, Upstream};
+use crate::upstream::{Action, Awaited, Bounds, DryRun, JobRef, Marks, Needs, Upstream};
 
 /// The principal of the gateway's own questions.
 const OWN_PRINCIPAL: &str = "hansard/gateway";
@@ -42,6 +44,8 @@ pub(crate) struct Refused {
 /// The ruling.
 pub(crate) enum Ruling<P> {
     Permitted(Permit<P>),
+    /// It waits for a human.
+    Held(Box<Hold<P>>),
     Refused(Refusal),
 }
 
@@ -51,6 +55,7 @@ pub struct Permit<P> {
     connection: usize,
     asker: Arc<Asker>,
     starts: Option<JobRef>,
+    awaits: Option<Awaited>,
     /// The kind of statement that was decided on, where that is certain.
     decided: String,
     plan: P,
@@ -77,6 +82,16 @@ impl<P> Permit<P> {
     /// The job that the request starts, where its id is known.
     pub(crate) fn starts(&self) -> Option<&JobRef> {
         self.starts.as_ref()
+    }
+
+    /// The job that the request asks for.
+    pub(crate) fn awaits(&self) -> Option<&Awaited> {
+        self.awaits.as_ref()
+    }
+
+    /// How it would be forwarded.
+    pub(crate) fn plan(&self) -> &P {
+        &self.plan
     }
 
     /// The kind of statement that was decided on; empty where that is not certain.
@@ -183,6 +198,8 @@ struct Known<P> {
     /// Bytes that it would process, where that was asked.
     estimate: Option<u64>,
     ruling: policy::Ruling,
+    /// What a rule's demand for a yes came to.
+    met: Option<Met>,
 }
 
 impl<P> Default for Known<P> {
@@ -197,6 +214,7 @@ impl<P> Default for Known<P> {
             footprint: None,
             estimate: None,
             ruling: policy::Ruling::default(),
+            met: None,
         }
     }
 }
@@ -207,27 +225,49 @@ impl<U: Upstream> Gateway<U> {
     pub(crate) async fn admit(&self, request: &mut Request) -> Result<Admission<U::Plan>, Stranger> {
         failpoint("accepted");
         let rulebook = self.rulebook();
-        let mut who = rulebook.identity.identify(&request.head.headers).await?;
-        rulebook.count_agents(&mut who);
+        let who = rulebook.identity.identify(&request.head.headers).await?;
         let session = self.session_of(&who);
+        Ok(self.admit_known(&rulebook, (who, session), request, None).await)
+    }
+
+    /// The same for somebody who is known; `released` is what was held, where that is sent now.
+    pub(crate) async fn admit_known(
+        &self,
+        rulebook: &Rulebook,
+        (mut who, session): (Identified, SessionId),
+        request: &mut Request,
+        released: Option<&Held>,
+    ) -> Admission<U::Plan> {
+        rulebook.count_agents(&mut who);
         request.presence.within(self.sessions.ending(session));
         let id = RecordId::new(request.received);
         let mut known = Known::default();
         let marks = Marks::new(id, session, "");
-        let ruled = self.rule(&rulebook, &who, request, &mut known, marks).await;
+        let ruled = self.rule(rulebook, (&who, released), request, &mut known, marks).await;
         let by = By {
             actor: who.actor(),
             account: known.asker.as_ref().and_then(|asker| asker.account.clone()),
             task: who.principal.task.clone(),
             session,
-            caused_by: known.repeats,
+            caused_by: released.map(|held| held.id).or(known.repeats),
         };
-        let mut intent = intent(&rulebook, by, request, &mut known, ruled.is_ok());
-        let recording = terms(&mut intent, &known.ruling, ruled.is_ok(), rulebook.recording);
+        let goes_on = ruled.is_ok() && !matches!(known.met, Some(Met::Waits { .. }));
+        let mut intent = intent(rulebook, by, request, &mut known, goes_on);
+        if ruled.is_ok()
+            && let Some(Met::Granted(held) | Met::Waits { held, .. }) = &known.met
+        {
+            intent.decision.effect = Effect::Approve;
+            intent.decision.approval = Some(ApprovalRef { id: held.id.to_string() });
+        }
+        let recording = terms(&mut intent, &known.ruling, goes_on, rulebook.recording);
         let warnings = std::mem::take(&mut known.ruling.warnings);
         let certain = known.footprint.as_ref().filter(|footprint| footprint.is_certain());
         let decided = certain.map(|footprint| footprint.kind.clone()).unwrap_or_default();
+        let text = known.ruling.demands.first().map(|demand| demand.text.clone()).unwrap_or_default();
         let ruling = match (ruled, known) {
+            (Ok(()), Known { met: Some(Met::Waits { held, rest }), action: Some(action), .. }) => {
+                Ruling::Held(Box::new(Hold { held, rest, text, plan: action.plan }))
+            }
             (
                 Ok(()),
                 Known { connection: Some(connection), action: Some(action), asker: Some(asker), .. },
@@ -238,6 +278,7 @@ impl<U: Upstream> Gateway<U> {
                     connection,
                     asker,
                     starts: action.starts,
+                    awaits: action.awaits,
                     decided,
                     plan: action.plan,
                 })
@@ -245,7 +286,7 @@ impl<U: Upstream> Gateway<U> {
             (Err(refusal), _) => Ruling::Refused(refusal),
             (Ok(()), _) => Ruling::Refused(Refusal::new(Reason::Invalid, "the request was not understood")),
         };
-        Ok(Admission { id, intent, recording, warnings, ruling })
+        Admission { id, intent, recording, warnings, ruling }
     }
 
     /// Somebody is known, and what is asked is not: all that is left is a no.
@@ -301,8 +342,9 @@ impl<U: Upstream> Gateway<U> {
         };
         let registry = rulebook.registry.clone();
         let plan = known.action?.plan;
-        let (starts, decided) = (None, String::new());
-        let permit = Permit { registry, connection: at, asker: Arc::new(asker), starts, decided, plan };
+        let (starts, awaits, decided) = (None, None, String::new());
+        let permit =
+            Permit { registry, connection: at, asker: Arc::new(asker), starts, awaits, decided, plan };
         let ruling = Ruling::Permitted(permit);
         Some(Admission { id, intent, recording: rulebook.recording, warnings: Vec::new(), ruling })
     }
@@ -310,7 +352,7 @@ impl<U: Upstream> Gateway<U> {
     async fn rule(
         &self,
         rulebook: &Rulebook,
-        who: &Identified,
+        (who, released): (&Identified, Option<&Held>),
         request: &mut Request,
         known: &mut Known<U::Plan>,
         mut marks: Marks,
@@ -349,10 +391,19 @@ impl<U: Upstream> Gateway<U> {
             self.check_touches(&asker, &action.touches).await?;
             known.repeats =
                 self.repeats(&asker, action.starts.as_ref(), action.retry.as_deref(), marks.record).await;
+            let starts = action.starts.as_ref().filter(|_| released.is_none());
+            if let Some(held) = starts.and_then(|job| self.desk.job(&job.project, &job.job))
+                && let Some(job) = &held.job
+            {
+                return Err(duplicate(job));
+            }
         }
         known.asker = Some(asker);
         let session = marks.session;
-        let decided = self.decide(rulebook, (who, &marks), request, known).await;
+        let decided = self.decide(rulebook, (who, &marks, released), request, known).await;
+        if released.is_some() {
+            return decided;
+        }
         let fingerprint = known.footprint.as_ref().map(|footprint| footprint.fingerprint.as_str());
         self.histories.count(session, fingerprint.unwrap_or_default(), decided.is_err(), self.clock.now());
         decided
@@ -362,7 +413,7 @@ impl<U: Upstream> Gateway<U> {
     async fn decide(
         &self,
         rulebook: &Rulebook,
-        (who, marks): (&Identified, &Marks),
+        (who, marks, released): (&Identified, &Marks, Option<&Held>),
         request: &Request,
         known: &mut Known<U::Plan>,
     ) -> Result<(), Refusal> {
@@ -410,7 +461,10 @@ impl<U: Upstream> Gateway<U> {
             })
         };
         known.ruling = decide(&footprint, policy::Estimate::default());
-        if known.ruling.wants_estimate() {
+        let demands = |ruling: &policy::Ruling| ruling.denial.is_none() && !ruling.demands.is_empty();
+        let mut unknown = String::new();
+        // Whoever is to say yes wants to know what it costs.
+        if known.ruling.wants_estimate() || demands(&known.ruling) {
             let by = (connection.name.as_str(), asker.account.as_deref());
             let dry_run = self.dry_run(action, request, by, record).await;
             check_against(&mut footprint, &dry_run);
@@ -420,19 +474,43 @@ impl<U: Upstream> Gateway<U> {
             };
             known.ruling = decide(&footprint, estimate);
             known.estimate = dry_run.bytes;
+            unknown = dry_run.failed;
         }
-        known.footprint = is_read.then_some(footprint);
         if let Some(denial) = known.ruling.denial.take() {
+            known.footprint = is_read.then_some(footprint);
             return Err(Refusal::ruled(denial));
         }
+        if demands(&known.ruling) {
+            let demanded = Demanded {
+                who,
+                asker,
+                action,
+                request,
+                method: &known.method,
+                record,
+                session,
+                policy: &rulebook.policy,
+                footprint: &footprint,
+                estimate: (known.estimate, unknown),
+                ruling: &known.ruling,
+            };
+            known.met = Some(self.meet(&demanded, released).await?);
+        }
+        known.footprint = is_read.then_some(footprint);
         let principal = asker.principal.clone();
         let is_statement = known.footprint.as_ref().is_some_and(|footprint| !footprint.kind.is_empty());
-        for pace in known.ruling.paces.iter().filter(|_| is_statement) {
+        // What was held was counted when it was asked.
+        for pace in known.ruling.paces.iter().filter(|_| is_statement && released.is_none()) {
             let counted = self.paces.count(&pace.rule, &principal, pace.per_minute, now);
             counted.map_err(|secs| Refusal::ruled(pace.denial(secs)))?;
         }
         let limits = known.ruling.limits;
-        let bounds = Bounds { bytes_billed: limits.bytes_billed, job_timeout_ms: limits.job_timeout_ms };
+        let agreed = match &known.met {
+            Some(Met::Granted(held)) => held.bytes_max,
+            _ => None,
+        };
+        let bytes_billed = limits.bytes_billed.into_iter().chain(agreed).min();
+        let bounds = Bounds { bytes_billed, job_timeout_ms: limits.job_timeout_ms };
         if let Some(action) = known.action.as_mut().filter(|_| bounds != Bounds::default()) {
             self.upstream.bound(action, request, &bounds);
         }
@@ -620,7 +698,7 @@ fn task_facts(request: &Request, task: &str) -> Task {
     }
 }
 
-fn header(request: &Request, name: &str) -> String {
+pub(crate) fn header(request: &Request, name: &str) -> String {
     request.head.headers.get(name).and_then(|value| value.to_str().ok()).map(clip).unwrap_or_default()
 }
 

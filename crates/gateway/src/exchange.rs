@@ -1,15 +1,17 @@
 //! The path of one exchange.
 
+use approvals::Desk;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use ledger::{Ledger, OpenRecord};
-use record::{Clock, RecordId};
+use record::{Clock, Outcome, RecordId};
 use state::{Owners, State};
 use std::sync::{Arc, RwLock};
 
-use crate::admission::Ruling;
+use crate::admission::{Permit, Ruling};
 use crate::histories::Histories;
+use crate::later::Sending;
 use crate::limits::PROBE_BYTES_MAX;
 use crate::lookups::Lookups;
 use crate::metrics::Metrics;
@@ -32,6 +34,7 @@ pub struct GatewayConfig<U> {
     pub ledger: Arc<Ledger>,
     pub state: Arc<State>,
     pub owners: Arc<Owners>,
+    pub desk: Arc<Desk>,
     pub upstream: U,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
@@ -43,6 +46,7 @@ pub struct Gateway<U> {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) state: Arc<State>,
     pub(crate) owners: Arc<Owners>,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) upstream: U,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
@@ -52,6 +56,7 @@ pub struct Gateway<U> {
     pub(crate) lookups: Lookups,
     pub(crate) paces: Paces,
     pub(crate) histories: Histories,
+    pub(crate) sending: Sending,
     rulebook: RwLock<Arc<Rulebook>>,
 }
 
@@ -70,6 +75,7 @@ impl<U: Upstream> Gateway<U> {
             ledger: config.ledger,
             state: config.state,
             owners: config.owners,
+            desk: config.desk,
             upstream: config.upstream,
             clock: config.clock,
             metrics: config.metrics,
@@ -78,6 +84,7 @@ impl<U: Upstream> Gateway<U> {
             lookups: Lookups::default(),
             paces: Paces::default(),
             histories: Histories::default(),
+            sending: Sending::default(),
             rulebook: RwLock::new(Arc::new(config.rulebook)),
         }
     }
@@ -85,6 +92,11 @@ impl<U: Upstream> Gateway<U> {
     /// The version that rules now.
     pub fn rulebook(&self) -> Arc<Rulebook> {
         self.rulebook.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// What waits for a human.
+    pub fn desk(&self) -> Arc<Desk> {
+        self.desk.clone()
     }
 
     /// Another version rules from the next request on.
@@ -97,7 +109,7 @@ impl<U: Upstream> Gateway<U> {
     ///
     /// 1. Admit: identify, resolve, understand, decide.
     /// 2. Record the intent, or let nothing move.
-    /// 3. Refuse: the record closes with the reply.
+    /// 3. Refuse, or hold for a human: either way the record closes with the reply.
     /// 4. Or claim what it starts and forward it, releasing bytes behind the record.
     pub async fn exchange(&self, mut request: Request) -> Reply {
         let speaks = Speaks::of(&request.head.headers);
@@ -112,17 +124,31 @@ impl<U: Upstream> Gateway<U> {
         };
         match admission.ruling {
             Ruling::Permitted(permit) => {
+                if let Some(waiting) = self.while_held(&permit, &mut request.presence).await {
+                    return self.say_held(speaks, &permit, waiting, open).await;
+                }
                 let claims = match self.claim(permit.asker(), permit.starts(), &open).await {
                     Ok(claims) => claims.decided_as(permit.decided().to_owned()),
                     Err(refusal) => return self.refuse(speaks, refusal, open).await,
                 };
-                let forwarded = self.clock.now();
-                let answer = self.upstream.forward(permit.clear(request, &open)).await;
-                let reply = release::behind(self, open, claims, forwarded, answer).await;
-                warned(reply, &admission.warnings)
+                warned(self.carry(permit, request, claims, open).await, &admission.warnings)
             }
+            Ruling::Held(hold) => self.hold(speaks, *hold, open).await,
             Ruling::Refused(refusal) => self.refuse(speaks, refusal, open).await,
         }
+    }
+
+    /// Forwards what may go, and releases what comes back behind the record. Nothing else forwards.
+    pub(crate) async fn carry(
+        &self,
+        permit: Permit<U::Plan>,
+        request: Request,
+        claims: Claims,
+        open: OpenRecord,
+    ) -> Reply {
+        let forwarded = self.clock.now();
+        let answer = self.upstream.forward(permit.clear(request, &open)).await;
+        release::behind(self, open, claims, forwarded, answer).await
     }
 
     /// A question of the gateway's own, recorded as every exchange is; none if it could not be asked, answered
@@ -139,10 +165,7 @@ impl<U: Upstream> Gateway<U> {
             self.ledger.open_record_as(admission.id, admission.intent, admission.recording).await.ok()?;
         let Ruling::Permitted(permit) = admission.ruling else { return None };
         let claims = Claims::of(self.owners.clone(), permit.asker(), &open);
-        let forwarded = self.clock.now();
-        let answer = self.upstream.forward(permit.clear(request, &open)).await;
-        let reply = release::behind(self, open, claims, forwarded, answer).await;
-        let (head, body) = reply.into_parts();
+        let (head, body) = self.carry(permit, request, claims, open).await.into_parts();
         let body = Limited::new(body, PROBE_BYTES_MAX).collect().await.ok()?.to_bytes();
         Some(Probed { status: head.status, body })
     }
@@ -161,10 +184,9 @@ impl<U: Upstream> Gateway<U> {
     }
 
     /// Closes the record with a no, then says it.
-    async fn refuse(&self, speaks: Speaks, refusal: Refusal, open: OpenRecord) -> Reply {
+    pub(crate) async fn refuse(&self, speaks: Speaks, refusal: Refusal, open: OpenRecord) -> Reply {
         let refusal = refusal.with_record(open.id());
-        let reply = self.upstream.refuse(speaks, &refusal, Some(open.id()));
-        release::whole(self, speaks, open, &refusal, reply).await
+        release::whole(self, speaks, open, (Outcome::Refused, &refusal)).await.0
     }
 }
 

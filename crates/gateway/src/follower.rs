@@ -152,10 +152,11 @@ impl<U: Upstream> Gateway<U> {
         true
     }
 
-    /// Ends a session: its streams are closed, and what it started is cancelled. Returns the jobs that BigQuery
+    /// Ends a session: its streams are closed, what waits in it is withdrawn, and what it started is cancelled. Returns the jobs that BigQuery
     /// was asked to cancel.
     pub async fn end_session(&self, session: SessionId, cause: RecordId) -> Result<Vec<String>, String> {
         self.sessions.end(session);
+        self.withdraw_session(session).await;
         let state = self.state.clone();
         let jobs = tokio::task::spawn_blocking(move || state.followed_of(session)).await;
         let jobs = jobs.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;

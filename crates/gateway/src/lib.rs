@@ -13,6 +13,9 @@ mod histories;
 mod follower;
 mod batch;
 mod check;
+mod hold;
+mod later;
+mod answers;
 mod release;
 mod strangers;
 mod sessions;
@@ -24,8 +27,10 @@ mod limits;
 mod metrics;
 
 pub use admission::{Cleared, Forwardable, Permit};
+pub use answers::{Answered, Answering, NotAnswered, Says};
 pub use check::Check;
 pub use exchange::{Gateway, GatewayConfig};
+pub use later::Sent;
 pub use limits::*;
 pub use listener::{Listener, Routes, serve};
 pub use lookups::Definition;
@@ -35,6 +40,7 @@ pub use reply::{Reply, ReplyBody, full};
 pub use request::{BodyError, ClientAddress, Inspect, Presence, Present, Request, RequestBody, own_request};
 pub use rulebook::{ConnectionRules, Rulebook, Standing, Standings};
 pub use upstream::{
-    Access, Action, Answer, AnswerBody, Bounds, Chunk, DryRun, JobRef, JobSeen, JobsSeen, Learnt, Manner,
-    Marks, Need, Needs, NextChunk, Object, ObjectKind, Question, Speaks, Touch, Upstream, UpstreamFault,
+    Access, Action, Answer, AnswerBody, Awaited, Awaiting, Bounds, Chunk, DryRun, Estimating, HeldJob,
+    JobRef, JobSeen, JobsSeen, LaterJob, Learnt, Manner, Marks, Need, Needs, NextChunk, Object, ObjectKind,
+    Question, Speaks, Touch, Upstream, UpstreamFault,
 };

@@ -69,3 +69,9 @@ pub const RETRY_SECS: i64 = 15 * 60;
 pub const RETRIES_MAX: usize = 100_000;
 /// Requests in a batch, as Google bounds it.
 pub const BATCH_PARTS_MAX: usize = 100;
+/// Results of a held job are waited for at most so long; then the client asks again, as it does of a job that runs.
+pub const HELD_POLL_MAX: Duration = Duration::from_secs(10);
+/// What is kept of a held request that is no job, for whoever answers, in bytes.
+pub const HELD_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// A job that was allowed and could not be sent is tried again for so long, in seconds.
+pub const UNSENT_SECS_MAX: i64 = 900;

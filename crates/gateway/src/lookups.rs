@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::exchange::Gateway;
 use crate::request::Request;
-use crate::upstream::{Action, DryRun, Needs, Object, Question, Upstream};
+use crate::upstream::{Action, DryRun, Estimating, Needs, Object, Question, Upstream};
 
 /// A definition is remembered so long; one that this gateway saw change is asked for again at once.
 const KNOWN_SECS: i64 = 60;
@@ -159,9 +159,10 @@ impl<U: Upstream> Gateway<U> {
         by: (&str, Option<&str>),
         cause: RecordId,
     ) -> DryRun {
-        let Some(question) = self.upstream.ask_dry_run(action, request) else {
-            let failed = "it is no query, and only those can be estimated".to_owned();
-            return DryRun { failed, ..DryRun::default() };
+        let question = match self.upstream.ask_dry_run(action, request) {
+            Estimating::Ask(question) => question,
+            Estimating::Free => return DryRun { bytes: Some(0), ..DryRun::default() },
+            Estimating::Unknown(why) => return DryRun { failed: why.to_owned(), ..DryRun::default() },
         };
         let hash = ledger::sha256(&question.body).to_string();
         let asked = self.asked(Asked::DryRun(hash), question, by, cause);

@@ -34,8 +34,8 @@ pub(crate) struct Claims {
     asker: Arc<Asker>,
     record: RecordId,
     session: SessionId,
-    /// Owned since this exchange: given back if the upstream refuses it.
-    new: Vec<Owned>,
+    /// What it starts: given back if the upstream refuses it, as far as it is this exchange's claim.
+    started: Vec<Owned>,
     /// The kind of statement that was decided on; empty if it is not known for certain.
     decided: String,
 }
@@ -48,7 +48,7 @@ impl Claims {
             asker,
             record: open.id(),
             session: open.session(),
-            new: Vec::new(),
+            started: Vec::new(),
             decided: String::new(),
         }
     }
@@ -61,10 +61,10 @@ impl Claims {
 
     /// Claims a job that is about to be sent, and follows it: whatever becomes of us, its end is recorded.
     async fn start(&mut self, job: &JobRef, now: Timestamp) -> Result<(), Refusal> {
-        let claim = self.claim(vec![Owned::job(&job.project, &job.job)], Some(job), now);
-        match self.owners.claim(claim).await {
-            Ok(Claimed::Owned { new }) => {
-                self.new = new;
+        let owned = vec![Owned::job(&job.project, &job.job)];
+        match self.owners.claim(self.claim(owned.clone(), Some(job), now)).await {
+            Ok(Claimed::Owned { .. }) => {
+                self.started = owned;
                 Ok(())
             }
             Ok(Claimed::Taken(_)) => Err(Refusal::new(
@@ -106,9 +106,9 @@ impl Claims {
 
     /// The upstream refused it: no such job came to be by this exchange.
     pub(crate) async fn give_back(&mut self) {
-        let new = std::mem::take(&mut self.new);
-        if !new.is_empty()
-            && let Err(error) = self.owners.release(new, self.owner()).await
+        let started = std::mem::take(&mut self.started);
+        if !started.is_empty()
+            && let Err(error) = self.owners.release(started, self.owner()).await
         {
             tracing::warn!(%error, "a claim can't be given back");
         }

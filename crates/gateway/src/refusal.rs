@@ -12,6 +12,8 @@ pub struct Refusal {
     pub rule: String,
     /// What would be allowed instead; empty where nothing is said of it.
     pub instead: String,
+    /// Where to ask: the approval that it waits for.
+    pub approval: Option<RecordId>,
 }
 
 /// What kind of no.
@@ -21,6 +23,8 @@ pub enum Reason {
     Unauthenticated,
     /// Identified, and not allowed.
     Denied,
+    /// It ended before it began: BigQuery's word for a job that was cancelled.
+    Stopped,
     /// No such method.
     UnknownMethod,
     /// No connection, or more than one, fits.
@@ -44,12 +48,12 @@ pub enum Reason {
 impl Refusal {
     /// A no of that kind.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), rule: String::new(), instead: String::new() }
+        Self { reason, message: message.into(), rule: String::new(), instead: String::new(), approval: None }
     }
 
     /// A rule's no.
     pub(crate) fn ruled(denial: policy::Denial) -> Self {
-        Self { reason: Reason::Denied, message: denial.text, rule: denial.rule, instead: denial.instead }
+        Self { rule: denial.rule, instead: denial.instead, ..Self::new(Reason::Denied, denial.text) }
     }
 
     pub(crate) fn unrecorded() -> Self {

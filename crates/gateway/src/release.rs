@@ -8,6 +8,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
+use http_body_util::BodyExt;
 use hyper::body::Frame;
 use ledger::{Closing, OpenRecord, WINDOW_BYTES, failpoint};
 use record::{Clock, Outcome, RecordId, Status, Timestamp};
@@ -137,26 +138,40 @@ pub(crate) async fn behind<U: Upstream>(
     }
 }
 
-/// Releases a reply of ours: the record closes first.
+/// Releases a no of ours, or that it waits: the record closes first. False if that failed.
 pub(crate) async fn whole<U: Upstream>(
     gateway: &Gateway<U>,
     speaks: Speaks,
     open: OpenRecord,
-    refusal: &Refusal,
-    mut reply: Reply,
-) -> Reply {
-    let id = open.id();
-    stamp(reply.headers_mut(), Some(id));
-    let status = Status {
-        http: Some(reply.status().as_u16()),
-        grpc: grpc_status(reply.headers()),
-        reason: refusal_word(refusal.reason).to_owned(),
-        message: refusal.message.clone(),
+    (outcome, refusal): (Outcome, &Refusal),
+) -> (Reply, bool) {
+    let reply = gateway.upstream.refuse(speaks, refusal, Some(open.id()));
+    let said = (refusal_word(refusal.reason).to_owned(), refusal.message.clone());
+    own(gateway, speaks, open, (outcome, said), reply).await
+}
+
+/// Releases an answer of ours that is whole: the record closes first, with what it delivers. False if that failed.
+pub(crate) async fn own<U: Upstream>(
+    gateway: &Gateway<U>,
+    speaks: Speaks,
+    open: OpenRecord,
+    (outcome, (reason, message)): (Outcome, (String, String)),
+    reply: Reply,
+) -> (Reply, bool) {
+    let (mut head, body) = reply.into_parts();
+    stamp(&mut head.headers, Some(open.id()));
+    let (http, grpc) = (Some(head.status.as_u16()), grpc_status(&head.headers));
+    let delivered = match (&body, outcome) {
+        (ReplyBody::Whole(whole), Outcome::Ok | Outcome::Held) => whole.clone().collect().await,
+        _ => Ok(Default::default()),
     };
-    gateway.metrics.exchange(Outcome::Refused);
-    match open.close(Closing::new(Outcome::Refused, status), Bytes::new()).await {
-        Ok(_) => reply,
-        Err(_) => gateway.upstream.refuse(speaks, &Refusal::unrecorded(), None),
+    let delivered = delivered.unwrap_or_else(|never| match never {}).to_bytes();
+    let mut closing = Closing::new(outcome, Status { http, grpc, reason, message });
+    closing.wire_bytes = delivered.len() as u64;
+    gateway.metrics.exchange(outcome);
+    match open.close(closing, delivered).await {
+        Ok(_) => (Reply::from_parts(head, body), true),
+        Err(_) => (gateway.upstream.refuse(speaks, &Refusal::unrecorded(), None), false),
     }
 }
 
@@ -403,7 +418,7 @@ pub(crate) fn refusal_word(reason: Reason) -> &'static str {
         Reason::NotFound => "notFound",
         Reason::TooLarge => "tooLarge",
         Reason::Unrecorded => "unrecorded",
-        Reason::Withheld => "stopped",
+        Reason::Withheld | Reason::Stopped => "stopped",
         Reason::Upstream => "upstream",
     }
 }

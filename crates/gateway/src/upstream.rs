@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Uri};
-use record::{Footprint, Job, RecordId, RequestFacts, Statement, Status};
+use record::{Footprint, Job, RecordId, RequestFacts, Statement, Status, Timestamp};
 use serde_json::Value;
 use state::Owned;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::lookups::Definition;
 use crate::{Cleared, Inspect, Presence, Refusal, Reply, Request};
@@ -47,8 +48,22 @@ pub trait Upstream: Send + Sync + 'static {
     /// What it does, its text read.
     fn describe(&self, action: &Action<Self::Plan>) -> impl Future<Output = Footprint> + Send;
 
-    /// How to ask what a statement would cost, and what it is, without running it; none if that can't be asked.
-    fn ask_dry_run(&self, action: &Action<Self::Plan>, request: &Request) -> Option<Question>;
+    /// How to ask what a request would process, and what it is, without running it.
+    fn ask_dry_run(&self, action: &Action<Self::Plan>, request: &Request) -> Estimating;
+
+    /// The job that a request makes, as it may be sent later, named `id` where it has no name of its own; none if it
+    /// makes none, or sends data with it.
+    fn later(&self, action: &Action<Self::Plan>, request: &Request, id: &str) -> Option<LaterJob>;
+
+    /// The answer to whoever starts a held job or asks for it: what BigQuery says of one that has not begun, or of one
+    /// that ended without a beginning.
+    fn answer_held(&self, plan: &Self::Plan, held: &HeldJob<'_>) -> Reply;
+
+    /// How to ask for a table, and how many rows the answer says that it has.
+    fn ask_rows(&self, table: &str) -> Option<Question>;
+
+    /// See `ask_rows`.
+    fn read_rows(&self, body: &[u8]) -> Option<u64>;
 
     /// What the answer says.
     fn read_dry_run(&self, answer: &Definition) -> DryRun;
@@ -105,6 +120,54 @@ pub struct DryRun {
     pub tables: Option<Vec<String>>,
     /// Why it says less than asked; empty if it does not.
     pub failed: String,
+}
+
+/// What it takes to know what a request would process.
+pub enum Estimating {
+    Ask(Question),
+    /// It processes nothing that is billed.
+    Free,
+    /// Nobody says, and why.
+    Unknown(&'static str),
+}
+
+/// A job that is sent later than it was asked for.
+pub struct LaterJob {
+    pub job: JobRef,
+    pub question: Question,
+    /// All that it says, but for its name and hansard's own marks: equal for equal jobs.
+    pub binding: Vec<u8>,
+    /// The same without the statement's text and parameters.
+    pub frame: Vec<u8>,
+}
+
+/// A job that waits for a human, or ended before it began.
+pub struct HeldJob<'a> {
+    pub job: &'a JobRef,
+    /// Reason and message of its end; none while it waits.
+    pub ended: Option<(&'a str, &'a str)>,
+    /// As it would be sent.
+    pub body: &'a [u8],
+    pub created: Timestamp,
+    /// Whose it is, as far as that has a name.
+    pub user: &'a str,
+}
+
+/// A request that asks for a job that was started before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    pub job: JobRef,
+    pub how: Awaiting,
+}
+
+/// What it wants of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaiting {
+    /// How it stands, at once.
+    Stand,
+    /// Its results, waited for at most so long.
+    Results(Duration),
+    Cancel,
 }
 
 /// What a job may cost, and how long it may run.
@@ -236,6 +299,8 @@ pub struct Action<P> {
     pub footprint: Footprint,
     /// The job that it starts, where its id is known before it is sent.
     pub starts: Option<JobRef>,
+    /// The job that it asks for.
+    pub awaits: Option<Awaited>,
     /// The client's own mark of a request that it may send again.
     pub retry: Option<String>,
     pub plan: P,
@@ -254,6 +319,7 @@ impl<P> Action<P> {
             touches: self.touches,
             footprint: self.footprint,
             starts: self.starts,
+            awaits: self.awaits,
             retry: self.retry,
             plan: map(self.plan),
         }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::analyzers::AnalyzerCommand;
+use crate::approvals_command::ApprovalsCommand;
 use crate::policies::PolicyCommand;
-use crate::{analyzers, commands, demo, docs, exec, init, login, policies, serve};
+use crate::{analyzers, approvals_command, commands, demo, docs, exec, init, login, policies, serve};
 
 /// The flight recorder and gatekeeper between AI agents (and people, and tools) and Google BigQuery.
 #[derive(Parser)]
@@ -25,6 +26,7 @@ const EXAMPLES: &str = "Examples:
   hansard exec -- claude                everything that it starts is one recorded session
   hansard key issue --principal alice@example.com --connection analytics --out key.json
   hansard policy explain --as devin@agents.example.com --kind agent --sql 'DROP TABLE crm.orders'
+  hansard approvals approve 0193f2a4-7a0e-7c5e-9d4f-3c1f0a6b2e11 --for 1h
   hansard records --contains orders --since 2026-11-01T00:00:00Z
   hansard query \"SELECT principal, count(*) FROM records GROUP BY 1\"";
 
@@ -72,6 +74,9 @@ enum Command {
     Query(QueryArgs),
     /// Checks framing, hashes, links and order of the whole local log. Exit 0 clean, 1 damaged, 2 unchecked.
     Verify(VerifyArgs),
+    /// What waits for a human's yes: list, show, approve, deny. A gateway must run.
+    #[command(subcommand)]
+    Approvals(ApprovalsCommand),
     /// Rules: check, explain, test, backtest, presets.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -342,7 +347,7 @@ pub(crate) fn kind(text: &str) -> Result<PrincipalKind, String> {
     }
 }
 
-fn ttl(text: &str) -> Result<i64, String> {
+pub(crate) fn ttl(text: &str) -> Result<i64, String> {
     crate::config::duration_secs(text)
 }
 
@@ -432,6 +437,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Retention(RetentionCommand::Run { dry_run, folder }) => {
             commands::retention(dry_run, &folder)
         }
+        Command::Approvals(command) => approvals_command::run(&command),
         Command::Policy(command) => policies::run(command),
         Command::Analyzer(command) => analyzers::run(&command),
         Command::Exec(_) => unreachable!("it has an exit code of its own"),

@@ -267,7 +267,7 @@ fn record_subject(record: &Value) -> String {
     if subject.is_empty() { text("/request/path") } else { subject }
 }
 
-fn short_time(text: &str) -> String {
+pub(crate) fn short_time(text: &str) -> String {
     text.get(..19).unwrap_or(text).replace('T', " ")
 }
 
@@ -730,7 +730,7 @@ fn lines(
     })
 }
 
-fn objects(folder: &FolderArgs, question: Question) -> Result<Vec<Value>, Failure> {
+pub(crate) fn objects(folder: &FolderArgs, question: Question) -> Result<Vec<Value>, Failure> {
     let mut all = Vec::new();
     lines(folder, question, |line| {
         all.push(parse(line)?);
@@ -739,7 +739,7 @@ fn objects(folder: &FolderArgs, question: Question) -> Result<Vec<Value>, Failur
     Ok(all)
 }
 
-fn object(folder: &FolderArgs, question: Question) -> Result<Value, Failure> {
+pub(crate) fn object(folder: &FolderArgs, question: Question) -> Result<Value, Failure> {
     let mut whole = Vec::new();
     ask(folder, question, |part| {
         whole.extend_from_slice(part);
@@ -753,12 +753,12 @@ fn parse(text: &[u8]) -> Result<Value, Failure> {
         .map_err(|error| Failure::other_side(format!("the answer is no JSON: {error}")))
 }
 
-fn table(header: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
     print::table(&mut std::io::stdout().lock(), header, rows).map_err(cannot_print)
 }
 
 /// One line, or more, to standard output.
-fn say(text: &str) -> Result<(), Failure> {
+pub(crate) fn say(text: &str) -> Result<(), Failure> {
     writeln!(std::io::stdout().lock(), "{text}").map_err(cannot_print)
 }
 

@@ -73,7 +73,7 @@ async fn answer(
         Limited::new(body, REQUEST_BYTES_MAX).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let path = head.uri.path().strip_prefix("/api/v1/").unwrap_or_default().to_owned();
     let query = head.uri.query().unwrap_or_default().to_owned();
-    Ok(api.answer(ApiRequest { method: head.method, path, query, body, actor }).await)
+    Ok(api.answer(ApiRequest { method: head.method, path, query, body, actor, reads_all: true }).await)
 }
 
 fn local_actor(socket: &UnixStream) -> Actor {

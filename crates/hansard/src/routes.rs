@@ -209,6 +209,7 @@ impl AllRoutes {
         }
         let standing = rulebook.standing(&who);
         let allowed = match console::needs(&method, &path) {
+            Access::SignedIn => true,
             Access::Read => standing.is_auditor || standing.is_admin,
             Access::Admin => standing.is_admin,
         };
@@ -227,6 +228,7 @@ impl AllRoutes {
             query: request.head.uri.query().unwrap_or_default().to_owned(),
             body: body.into(),
             actor: who.actor(),
+            reads_all: standing.is_auditor || standing.is_admin,
         };
         let (head, body) = self.api.clone().answer(asked).await.into_parts();
         Response::from_parts(head, stream(body))

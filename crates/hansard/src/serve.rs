@@ -1,6 +1,7 @@
 //! `hansard serve`: takes the port and the folder, serves until told to stop, drains, ends.
 
 use gateway::{Gateway, Listener, Metrics, serve};
+use http::StatusCode;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -138,6 +139,32 @@ impl console::Running for ByGateway {
     fn test_connection<'a>(&'a self, name: &'a str) -> console::Tested<'a> {
         Box::pin(async move { crate::connection_test::test(&*self.0.upgrade()?, name).await })
     }
+
+    fn approvals<'a>(
+        &'a self,
+        one: Option<record::RecordId>,
+        reader: &'a record::Actor,
+        reads_all: bool,
+    ) -> console::Later<'a, Vec<serde_json::Value>> {
+        Box::pin(async move {
+            let Some(gateway) = self.0.upgrade() else { return Vec::new() };
+            gateway.held_requests(one, &reader.into(), reads_all).await
+        })
+    }
+
+    fn answer(
+        &self,
+        id: record::RecordId,
+        actor: record::Actor,
+        answer: console::Answer,
+    ) -> console::Later<'_, console::Answered> {
+        Box::pin(async move {
+            let gateway = self.0.upgrade();
+            let gateway =
+                gateway.ok_or((StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping".to_owned()))?;
+            crate::answering::answer(&gateway, id, actor, answer).await
+        })
+    }
 }
 
 impl Running {
@@ -193,11 +220,16 @@ async fn every_second(
     loop {
         seconds.tick().await;
         gateway.tick();
+        gateway.tend_held().await;
         since_retention += Duration::from_secs(1);
         if since_retention >= RETENTION_EVERY {
             since_retention = Duration::ZERO;
             let (api, state) = (api.clone(), state.clone());
+            let desk = gateway.desk();
             let run = move || {
+                if let Err(error) = desk.forget(api.clock.now()) {
+                    tracing::error!(%error, "old approvals can't be forgotten");
+                }
                 if let Err(error) = state.expire_uploads(api.clock.now()) {
                     tracing::error!(%error, "expired uploads can't be forgotten");
                 }

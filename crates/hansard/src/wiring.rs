@@ -1,5 +1,6 @@
 //! From a configuration to running rooms.
 
+use approvals::Desk;
 use console::{Api, ApiSettings};
 use gateway::{ConnectionRules, Gateway, GatewayConfig, Metrics, Rulebook, Standings};
 use http::Uri;
@@ -391,8 +392,9 @@ impl Settings {
             reader,
         )
         .map_err(|error| Failure::other_side(error.to_string()))?;
+        let desk = Arc::new(desk(rooms)?);
         let (ledger, rulebook) = (rooms.ledger.clone(), self.rulebook(rooms)?);
-        Ok(Gateway::new(GatewayConfig { ledger, state, owners, upstream, clock, metrics, rulebook }))
+        Ok(Gateway::new(GatewayConfig { ledger, state, owners, desk, upstream, clock, metrics, rulebook }))
     }
 
     fn registry(&self, clock: Arc<dyn Clock>) -> Result<Registry, Failure> {
@@ -599,6 +601,20 @@ fn impersonation(
     Impersonation::parse(template.get_ref(), endpoint)
         .map(Some)
         .map_err(|why| loaded.error_at(&template.span(), format!("impersonate: {why}")))
+}
+
+/// What waits for a human, and the key that it lies sealed with.
+fn desk(rooms: &Rooms) -> Result<Desk, Failure> {
+    let other = |error: String| Failure::other_side(error);
+    let wrapped = rooms
+        .state
+        .meta_or("held_key", || rooms.vault.new_data_key(approvals::KEY_CONTEXT).1)
+        .map_err(|error| other(error.to_string()))?;
+    let key = rooms
+        .vault
+        .data_key(approvals::KEY_CONTEXT, &wrapped)
+        .map_err(|error| other(format!("the key of what is held can't be unwrapped: {error}")))?;
+    Desk::load(rooms.state.clone(), key).map_err(|error| other(error.to_string()))
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -6,6 +6,7 @@ use record::{
     Proof, SessionId, Timestamp,
 };
 use registry::TokenKey;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ pub struct Identity {
 }
 
 /// A principal, how it was proved, and what its credential is bound to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Identified {
     pub principal: Principal,
     pub credential: Credential,
@@ -99,6 +100,25 @@ impl Identity {
         match who.session {
             Some(session) if self.ended.contains(session) => Err(Stranger::SessionEnded),
             _ => Ok(who),
+        }
+    }
+
+    /// Whether somebody who was identified before may still ask: no key revoked, no sign-in over, no session
+    /// ended. That a token's time is over does not matter: what it asked for was asked in time.
+    pub fn still(&self, who: &Identified) -> Result<(), Stranger> {
+        let now = self.clock.now();
+        let own_key = (who.credential.kind == CredentialKind::Key).then_some(&who.credential.id);
+        for id in who.key.iter().chain(own_key) {
+            if !self.keys.by_id(id).is_some_and(|key| key.is_live(now)) {
+                return Err(Stranger::Revoked);
+            }
+        }
+        if who.login.as_ref().is_some_and(|login| !self.logins.is_live(login, now)) {
+            return Err(Stranger::SignedOut);
+        }
+        match who.session {
+            Some(session) if self.ended.contains(session) => Err(Stranger::SessionEnded),
+            _ => Ok(()),
         }
     }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::egress::{self, Forbidden};
 use crate::expression::{Answer, context};
 use crate::facts::{AskedConnection, AskedRequest, AskedTime, Estimate, Facts, History, View};
-use crate::rule::{Limits, RecordAs, Rule, RuleAction};
+use crate::rule::{Approve, Limits, RecordAs, Rule, RuleAction};
 
 /// Different statements in one exchange that rules look at.
 const VIEWS_MAX: usize = 1_000;
@@ -40,6 +40,8 @@ pub struct Question<'a> {
 pub struct Ruling {
     /// None: it may run.
     pub denial: Option<Denial>,
+    /// Who must say yes before it runs, if nothing denies it.
+    pub demands: Vec<Demand>,
     /// Rules that apply, by name, in the file's order; the built-in ones first.
     pub rules: Vec<String>,
     pub terms: BTreeSet<DecisionTerm>,
@@ -70,6 +72,17 @@ pub struct Denial {
     /// For the caller: which rule, what about the exchange, what to do.
     pub text: String,
     pub instead: String,
+}
+
+/// A rule that wants a human's yes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand {
+    pub rule: String,
+    /// For the caller and whoever answers: which rule, what about the exchange.
+    pub text: String,
+    /// How many must say yes.
+    pub needed: u32,
+    pub expires_secs: i64,
 }
 
 /// How many statements a rule allows a minute.
@@ -117,7 +130,10 @@ impl Policy {
                 || ["is_read", "is_write", "is_admin"]
                     .iter()
                     .any(|field| rule.when.reads_field("request", field))
-                || matches!(rule.action, RuleAction::Mask { .. } | RuleAction::Limit(_))
+                || matches!(
+                    rule.action,
+                    RuleAction::Mask { .. } | RuleAction::Limit(_) | RuleAction::Approve(_)
+                )
         };
         let reads_statement = rules.iter().any(reads);
         const TABLES: &[&str] =
@@ -143,6 +159,19 @@ impl Policy {
     /// The rules.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Whether somebody may say yes where that rule wants it. A rule that is gone or can't be evaluated says no.
+    pub fn may_approve(&self, rule: &str, question: &Question<'_>, approver: &Principal) -> bool {
+        let found = self.rules.iter().find(|known| known.name == rule);
+        let Some(RuleAction::Approve(Approve { approvers, .. })) = found.map(|rule| &rule.action) else {
+            return false;
+        };
+        let views = View::all(question.footprint, question.sql, question.labels);
+        let outer = outer_context(question);
+        let mut context = inner_context(&outer, &views[0]);
+        context.add_variable("approver", &Facts::about(approver).principal).expect("facts are plain values");
+        approvers.answer(&context) == Answer::Yes
     }
 
     /// Decides.
@@ -291,7 +320,13 @@ fn apply(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>, ruling: &mut Rulin
         RuleAction::Record(RecordAs::Excluded) if !may_be_excluded(hit, question) => return,
         // What can't be told is recorded as usual.
         RuleAction::Record(_) if hit.missing.is_some() || hit.broken.is_some() => return,
-        RuleAction::Record(_) | RuleAction::Warn | RuleAction::Label | RuleAction::Limit(_) => None,
+        // A dry run does nothing, so nobody needs to agree to it.
+        RuleAction::Approve(_) if question.footprint.is_dry_run => return,
+        RuleAction::Approve(_)
+        | RuleAction::Record(_)
+        | RuleAction::Warn
+        | RuleAction::Label
+        | RuleAction::Limit(_) => None,
     };
     ruling.missing.extend(hit.missing.clone());
     if rule.observe {
@@ -301,6 +336,12 @@ fn apply(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>, ruling: &mut Rulin
     ruling.rules.push(rule.name.clone());
     match &rule.action {
         RuleAction::Deny => {}
+        RuleAction::Approve(approve) => ruling.demands.push(Demand {
+            rule: rule.name.clone(),
+            text: demand(rule, hit, question),
+            needed: approve.needed,
+            expires_secs: approve.expires_secs,
+        }),
         RuleAction::Mask { .. } => {
             ruling.terms.insert(DecisionTerm::Mask);
         }
@@ -357,6 +398,23 @@ fn denial(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>) -> Denial {
     add(&mut text, &rule.message);
     add(&mut text, &rule.instead);
     Denial { rule: name.clone(), text, instead: rule.instead.clone() }
+}
+
+fn demand(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>) -> String {
+    let name = &rule.name;
+    let said = hit.view.said(question.method);
+    let mut text = match (&hit.missing, &hit.broken) {
+        (Some(field), _) => format!(
+            "hansard rule '{name}' holds {said} for approval: it asks about {field}, which is not known: {}.",
+            why(field, question)
+        ),
+        (None, Some(broken)) => {
+            format!("hansard rule '{name}' holds {said} for approval: it could not be evaluated ({broken}).")
+        }
+        (None, None) => format!("hansard rule '{name}' holds {said} for approval."),
+    };
+    add(&mut text, &rule.message);
+    text
 }
 
 /// Why a field is not known.

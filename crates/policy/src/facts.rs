@@ -285,6 +285,11 @@ impl<'a> Estimate<'a> {
         Self { why, ..Self::default() }
     }
 
+    /// What it costs.
+    pub fn usd(&self) -> Option<f64> {
+        self.usd
+    }
+
     /// Why it is not known.
     pub(crate) fn why(&self) -> &'a str {
         if self.why.is_empty() { "there is no estimate of it" } else { self.why }

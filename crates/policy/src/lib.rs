@@ -9,8 +9,8 @@ mod rule;
 mod egress;
 mod decide;
 
-pub use decide::{Denial, Observed, Pace, Policy, Question, Ruling};
+pub use decide::{Demand, Denial, Observed, Pace, Policy, Question, Ruling};
 pub use egress::{DEFAULTS, Default as DefaultRule, Who};
 pub use expression::{Expression, ExpressionError};
 pub use facts::{AskedConnection, Estimate, Facts, Field, History, Place, VOCABULARY};
-pub use rule::{ColumnPattern, Limits, RecordAs, Rule, RuleAction};
+pub use rule::{Approve, ColumnPattern, Limits, RecordAs, Rule, RuleAction};

@@ -20,6 +20,8 @@ pub struct Rule {
 /// What a rule does.
 pub enum RuleAction {
     Deny,
+    /// Hold it until people who may have said yes.
+    Approve(Approve),
     /// Deny what touches these columns, or might, until it can mask them.
     Mask {
         columns: Vec<ColumnPattern>,
@@ -32,6 +34,15 @@ pub enum RuleAction {
     Warn,
     /// Marks the record.
     Label,
+}
+
+/// Who must say yes, and how long that is waited for.
+pub struct Approve {
+    /// Who may answer.
+    pub approvers: Expression,
+    /// How many of them.
+    pub needed: u32,
+    pub expires_secs: i64,
 }
 
 /// What an exchange may cost.
@@ -69,6 +80,7 @@ impl RuleAction {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Deny => "deny",
+            Self::Approve(_) => "approve",
             Self::Mask { .. } => "mask",
             Self::Record(_) => "record",
             Self::Limit(_) => "limit",

@@ -1,9 +1,10 @@
 //! What an exchange does, as far as it is known before it runs: the facts that rules ask about.
 
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an exchange does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Footprint {
     /// BigQuery's `statementType` of the whole; empty where there is none or it can't be told.
     pub kind: String,
@@ -27,7 +28,7 @@ pub struct Footprint {
 }
 
 /// What a method does to what it names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
     /// It only reads. Of a statement: it is known to.
     #[default]
@@ -38,7 +39,7 @@ pub enum Access {
 }
 
 /// One statement, or what equals one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Deed {
     /// As BigQuery names it; empty if it is none, or can't be told.
     pub kind: String,
@@ -81,7 +82,7 @@ pub struct Deed {
 }
 
 /// Something that may be unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Knowledge {
     /// What a statement is and does at all.
     Kind,

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{Actor, ActorKind, Asserted};
+
 /// The human, agent or service that asks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Principal {
@@ -36,6 +38,32 @@ impl Principal {
             on_behalf_of: String::new(),
             idp: String::new(),
             task: String::new(),
+        }
+    }
+}
+
+impl From<&Actor> for Principal {
+    /// Whom a record speaks of, without the task. A user of the gateway's own machine is a person of the provider
+    /// `local`; nobody in particular is a service.
+    fn from(actor: &Actor) -> Self {
+        let text = |said: &Option<Asserted<String>>| {
+            said.as_ref().map(|said| said.value.clone()).unwrap_or_default()
+        };
+        let kind = match actor.kind {
+            ActorKind::Person | ActorKind::Local => PrincipalKind::Person,
+            ActorKind::Agent => PrincipalKind::Agent,
+            ActorKind::Service | ActorKind::Gateway | ActorKind::Unknown => PrincipalKind::Service,
+        };
+        let local = (actor.kind == ActorKind::Local).then(|| "local".to_owned());
+        Self {
+            id: text(&actor.id),
+            email: text(&actor.email),
+            name: text(&actor.name),
+            groups: actor.groups.as_ref().map(|groups| groups.value.clone()).unwrap_or_default(),
+            agent: actor.agent.as_ref().map(|agent| agent.name.clone()).unwrap_or_default(),
+            on_behalf_of: actor.act_chain.first().cloned().unwrap_or_default(),
+            idp: local.or(actor.idp.clone()).unwrap_or_default(),
+            ..Self::of(kind)
         }
     }
 }

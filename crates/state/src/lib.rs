@@ -1,5 +1,5 @@
 //! What must be known before an exchange goes on: virtual keys, upload bindings, whose a job is, which jobs are
-//! still under way, the wrapped token key.
+//! still under way, what waits for a human's answer, the wrapped token key.
 //!
 //! Transactional: whatever a call wrote is on the disk when it returns. Lives in `data_dir/state.db`. Calls
 //! block; async callers use a blocking thread. Never holds a secret in the clear.
@@ -10,8 +10,10 @@ mod owned;
 mod followed;
 mod ended;
 mod logins;
+mod held;
 
 pub use followed::Followed;
+pub use held::HeldRow;
 pub use keys::VirtualKey;
 pub use logins::Login;
 pub use owned::{Claim, ClaimError, Claimed, Owned, OwnedKind, Owner, Owners};
@@ -53,6 +55,10 @@ CREATE TABLE IF NOT EXISTS logins (
     ended_at INTEGER
 ) STRICT;
 CREATE TABLE IF NOT EXISTS ended_sessions (id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS held (
+    id TEXT PRIMARY KEY, stand TEXT NOT NULL, version INTEGER NOT NULL, forget_at INTEGER NOT NULL,
+    facts TEXT NOT NULL, sealed BLOB NOT NULL
+) STRICT;
 CREATE INDEX IF NOT EXISTS followed_next ON followed (next_at);
 ";
 

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
 use gateway::{Reason, Refusal, Reply};
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, Uri, header};
 use prost::Message;
 use record::RecordId;
 use std::collections::BTreeMap;
@@ -19,14 +19,14 @@ use super::messages::{Any, ErrorInfo, RpcStatus};
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
 /// The reply to a refusal: a head with a status, and nothing else.
-pub(crate) fn refuse(refusal: &Refusal, record: Option<RecordId>) -> Reply {
+pub(crate) fn refuse(refusal: &Refusal, record: Option<RecordId>, public_url: &Uri) -> Reply {
     let (code, reason) = shape(refusal.reason);
     let mut reply = Response::new(gateway::full(Bytes::new()));
     let headers = reply.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", HeaderValue::from(code));
     headers.insert("grpc-message", message_value(&refusal.message));
-    let metadata = record.map(|record| metadata(refusal, record)).unwrap_or_default();
+    let metadata = record.map(|record| metadata(refusal, record, public_url)).unwrap_or_default();
     let metadata: BTreeMap<String, String> =
         metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let info = ErrorInfo { reason: reason.to_owned(), domain: "hansard".to_owned(), metadata };
@@ -51,7 +51,7 @@ fn shape(reason: Reason) -> (u16, &'static str) {
         Reason::Invalid | Reason::TooLarge => (3, "invalid"),
         Reason::Duplicate => (6, "duplicate"),
         Reason::Unrecorded | Reason::Upstream => (14, "backendError"),
-        Reason::Withheld => (7, "stopped"),
+        Reason::Withheld | Reason::Stopped => (7, "stopped"),
     }
 }
 

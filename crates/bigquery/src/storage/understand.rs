@@ -219,6 +219,7 @@ pub(crate) fn understand(route: Route, request: &Request) -> Result<Action<Plan>
         },
         touches: asked.touches,
         starts: None,
+        awaits: None,
         retry: None,
         plan: Plan { method, path: route.path, stream: asked.name, session },
     })

@@ -1,6 +1,6 @@
 //! From the file's `[[rule]]` to rules that decide.
 
-use policy::{ColumnPattern, Expression, Limits, Place, Policy, RecordAs, RuleAction};
+use policy::{Approve, ColumnPattern, Expression, Limits, Place, Policy, RecordAs, RuleAction};
 use std::fs;
 use std::io::Read;
 use std::ops::Range;
@@ -104,12 +104,13 @@ fn compile(file: &impl Stands, rule: &Spanned<Rule>) -> Result<policy::Rule, Con
     only_its_own(file, rule)?;
     let action = match rule.action.get_ref() {
         Action::Deny => RuleAction::Deny,
+        Action::Approve => RuleAction::Approve(approve(file, rule, &span)?),
         Action::Mask => RuleAction::Mask { columns: columns(file, rule, &span)? },
         Action::Record => RuleAction::Record(record_as(file, rule, &span)?),
         Action::Warn => RuleAction::Warn,
         Action::Label => RuleAction::Label,
         Action::Limit => RuleAction::Limit(limits(file, rule, &span)?),
-        action @ (Action::Approve | Action::Snapshot) => {
+        action @ Action::Snapshot => {
             let why = format!(
                 "rule '{name}' with action \"{}\" is not enforced by this build, so the file is refused; take it out",
                 action.word()
@@ -131,6 +132,7 @@ fn compile(file: &impl Stands, rule: &Spanned<Rule>) -> Result<policy::Rule, Con
 fn only_its_own(file: &impl Stands, rule: &Rule) -> Result<(), ConfigError> {
     let given = [
         ("approvers", rule.approvers.as_ref().map(Spanned::span), Action::Approve),
+        ("approvals", rule.approvals.as_ref().map(Spanned::span), Action::Approve),
         ("expires", rule.expires.as_ref().map(Spanned::span), Action::Approve),
         ("columns", rule.columns.as_ref().map(Spanned::span), Action::Mask),
         ("with", rule.with.as_ref().map(Spanned::span), Action::Mask),
@@ -152,6 +154,37 @@ fn only_its_own(file: &impl Stands, rule: &Rule) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// An answer is waited for so long where the rule does not say.
+const EXPIRES_SECS: i64 = 3_600;
+const EXPIRES_SECS_MAX: i64 = 30 * 86_400;
+const APPROVALS_MAX: u32 = 100;
+
+fn approve(file: &impl Stands, rule: &Rule, span: &Range<usize>) -> Result<Approve, ConfigError> {
+    let Some(approvers) = &rule.approvers else {
+        let why =
+            "an approve rule says who may answer, such as approvers = \"'data-leads' in approver.groups\"";
+        return Err(file.error_at(span, why.to_owned()));
+    };
+    let compiled = Expression::compile_for(approvers.get_ref(), Place::Approvers).map_err(|error| {
+        file.error_at(&approvers.span(), format!("the expression of approvers can't be used: {error}"))
+    })?;
+    let needed = rule.approvals.as_ref().map_or(1, |count| *count.get_ref());
+    if let Some(count) = rule.approvals.as_ref().filter(|_| !(1..=APPROVALS_MAX).contains(&needed)) {
+        return Err(file.error_at(&count.span(), format!("approvals is 1 to {APPROVALS_MAX}, not {needed}")));
+    }
+    let expires_secs = match &rule.expires {
+        None => EXPIRES_SECS,
+        Some(text) => {
+            let secs = duration_secs(text.get_ref()).map_err(|why| file.error_at(&text.span(), why))?;
+            if !(1..=EXPIRES_SECS_MAX).contains(&secs) {
+                return Err(file.error_at(&text.span(), "expires is 1s to 30d".to_owned()));
+            }
+            secs
+        }
+    };
+    Ok(Approve { approvers: compiled, needed, expires_secs })
 }
 
 fn limits(file: &impl Stands, rule: &Rule, span: &Range<usize>) -> Result<Limits, ConfigError> {

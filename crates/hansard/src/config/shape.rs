@@ -379,7 +379,10 @@ pub struct Rule {
     /// Of approve, CEL: who may answer.
     #[schemars(with = "Option<String>")]
     pub approvers: Option<Spanned<String>>,
-    /// Of approve: how long an answer is waited for.
+    /// Of approve: how many of them must say yes. Default: 1.
+    #[schemars(with = "Option<u32>")]
+    pub approvals: Option<Spanned<u32>>,
+    /// Of approve: how long an answer is waited for, and then a yes to what is no job is good. Default: 1h.
     #[schemars(with = "Option<String>")]
     pub expires: Option<Spanned<String>>,
     /// Of mask: `project.dataset.table.column`, with `*` for any name.
@@ -426,7 +429,7 @@ pub struct Rule {
 pub enum Action {
     /// Refuses.
     Deny,
-    /// Holds until a human agrees. Comes later.
+    /// Holds until a human agrees.
     Approve,
     /// Masks columns. Until it does, refuses what touches them, or might.
     Mask,

@@ -1,6 +1,6 @@
 //! Recorded exchanges, decided again.
 
-use record::{Principal, PrincipalKind, Record, RecordKind};
+use record::{Principal, Record, RecordKind};
 use serde_json::json;
 use std::path::Path;
 
@@ -73,23 +73,5 @@ fn asked(record: &Record) -> Option<Asked> {
 }
 
 fn principal(record: &Record) -> Principal {
-    let actor = &record.actor;
-    let text = |said: &Option<record::Asserted<String>>| {
-        said.as_ref().map(|one| one.value.clone()).unwrap_or_default()
-    };
-    Principal {
-        id: text(&actor.id),
-        email: text(&actor.email),
-        name: text(&actor.name),
-        groups: actor.groups.as_ref().map(|groups| groups.value.clone()).unwrap_or_default(),
-        kind: match actor.kind {
-            record::ActorKind::Agent => PrincipalKind::Agent,
-            record::ActorKind::Service => PrincipalKind::Service,
-            _ => PrincipalKind::Person,
-        },
-        agent: actor.agent.as_ref().map(|agent| agent.name.clone()).unwrap_or_default(),
-        on_behalf_of: actor.act_chain.first().cloned().unwrap_or_default(),
-        idp: actor.idp.clone().unwrap_or_default(),
-        task: record.task.id.clone(),
-    }
+    Principal { task: record.task.id.clone(), ..Principal::from(&record.actor) }
 }

@@ -69,6 +69,8 @@ struct RequestCase {
 enum Expect {
     Allow,
     Deny,
+    /// Held until a human agrees.
+    Approve,
     /// Left out of the record.
     Exclude,
 }
@@ -78,6 +80,7 @@ impl Expect {
         match self {
             Self::Allow => "allow",
             Self::Deny => "deny",
+            Self::Approve => "approve",
             Self::Exclude => "exclude",
         }
     }

@@ -178,6 +178,7 @@ fn preset(name: Option<&str>) -> Result<(), Failure> {
 fn effect(verdict: &Verdict) -> &'static str {
     match verdict.ruling.denial {
         Some(_) => "deny",
+        None if !verdict.ruling.demands.is_empty() => "approve",
         None => "allow",
     }
 }

@@ -78,6 +78,12 @@ pub(crate) fn consequence(rule: &Rule) -> Option<String> {
             let columns: Vec<String> = columns.iter().map(ToString::to_string).collect();
             Some(format!("refuses what reads {}, or might: this build does not mask yet.", columns.join(", ")))
         }
+        RuleAction::Approve(approve) => Some(format!(
+            "holds it for at most {}, until {} of those have said yes for whom: {}.",
+            crate::config::days_text(approve.expires_secs),
+            approve.needed,
+            approve.approvers.text()
+        )),
         RuleAction::Record(RecordAs::Rows)
         | RuleAction::Deny
         | RuleAction::Limit(_)
@@ -174,6 +180,8 @@ impl Verdict {
             "observed": self.ruling.observed.iter().map(|one| json!({"rule": one.rule, "action": one.action})).collect::<Vec<_>>(),
             "warnings": self.ruling.warnings,
             "message": self.ruling.denial.as_ref().map(|denial| denial.text.clone()),
+            "holds": self.ruling.demands.iter().map(|demand| json!({"rule": demand.rule, "needed": demand.needed,
+                "expires_secs": demand.expires_secs, "text": demand.text})).collect::<Vec<_>>(),
             "missing": self.ruling.missing,
             "recording": self.ruling.recording.as_ref().map(|(keeps, rule)| json!({"keeps": keeps.word(), "rule": rule})),
             "method": self.method, "connection": self.connection, "policy": self.policy,
@@ -194,7 +202,10 @@ impl Verdict {
         let mut lines = Vec::new();
         match &self.ruling.denial {
             Some(denial) => lines.push(format!("deny: {}", denial.text)),
-            None => lines.push("allow".to_owned()),
+            None if self.ruling.demands.is_empty() => lines.push("allow".to_owned()),
+            None => {
+                lines.extend(self.ruling.demands.iter().map(|demand| format!("approve: {}", demand.text)))
+            }
         }
         let mut add = |name: &str, value: String| {
             if !value.is_empty() {

@@ -1,6 +1,7 @@
 //! End to end: the real binary, real clients, a real provider, the emulator, and scripted answers where the
 //! emulator can't give them.
 
+mod approvals;
 mod clients;
 mod commands;
 mod disk;

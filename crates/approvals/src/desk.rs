@@ -1,0 +1,313 @@
+//! Where held exchanges lie: in memory for whoever looks, in the state for whoever comes after a restart.
+
+use record::{Digest, RecordId, SessionId, Timestamp};
+use registry::DataKey;
+use state::{HeldRow, State, StateError};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
+
+use crate::held::{Held, Rest, Scope, Stand};
+
+/// Exchanges that may wait at a time, and of one principal.
+pub const HELD_MAX: usize = 1_000;
+pub const HELD_OF_ONE_MAX: usize = 100;
+/// What the key that seals them is for.
+pub const KEY_CONTEXT: &[u8] = b"hansard/held/v1";
+
+/// All held exchanges.
+pub struct Desk {
+    state: Arc<State>,
+    key: Arc<DataKey>,
+    known: RwLock<Known>,
+    changes: watch::Sender<u64>,
+    answering: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_id: HashMap<RecordId, Arc<Held>>,
+    /// Jobs that are not sent, by project and name.
+    by_job: HashMap<(String, String), RecordId>,
+}
+
+impl Known {
+    fn insert(&mut self, held: Arc<Held>) {
+        if let Some(job) = &held.job {
+            let name = (job.project.clone(), job.job.clone());
+            match held.stand {
+                Stand::Released => self.by_job.remove(&name),
+                _ => self.by_job.insert(name, held.id),
+            };
+        }
+        self.by_id.insert(held.id, held);
+    }
+}
+
+/// A request that may have been granted before.
+pub struct Wanted<'a> {
+    pub owner: String,
+    pub connection: &'a str,
+    pub policy: &'a str,
+    /// The rules that want a yes.
+    pub rules: Vec<&'a str>,
+    pub binding: Digest,
+    pub does: Digest,
+    pub alike: Option<Digest>,
+    /// Bytes that it would process, if that is known.
+    pub bytes: Option<u64>,
+}
+
+impl Desk {
+    /// Reads them from the state. Blocks.
+    pub fn load(state: Arc<State>, key: DataKey) -> Result<Self, StateError> {
+        let rows = state.held()?;
+        let mut known = Known::default();
+        for row in &rows {
+            match serde_json::from_str::<Held>(&row.facts) {
+                Ok(held) => known.insert(Arc::new(held)),
+                Err(error) => {
+                    tracing::error!(id = row.id, %error, "a held exchange can't be read, and stays as it is");
+                }
+            }
+        }
+        Ok(Self {
+            state,
+            key: Arc::new(key),
+            known: RwLock::new(known),
+            changes: watch::channel(0).0,
+            answering: Mutex::new(()),
+        })
+    }
+
+    /// Adds one; durable when this returns.
+    pub async fn hold(&self, held: Held, rest: &Rest) -> Result<Arc<Held>, DeskError> {
+        let pending: Vec<_> = self.all().into_iter().filter(|known| known.is_pending()).collect();
+        let own = pending.iter().filter(|known| known.owner() == held.owner()).count();
+        if pending.len() >= HELD_MAX || own >= HELD_OF_ONE_MAX {
+            return Err(DeskError::Full);
+        }
+        let (row, sealed) = (row(&held), self.sealed(&held, rest));
+        let state = self.state.clone();
+        let done = tokio::task::spawn_blocking(move || state.insert_held(&row, &sealed));
+        done.await.map_err(|error| DeskError::State(error.to_string()))??;
+        Ok(self.remember(held))
+    }
+
+    /// Puts `next` in the place of what it was made from; nothing if somebody else changed that first.
+    pub async fn change(&self, next: Held, rest: Option<&Rest>) -> Result<Arc<Held>, DeskError> {
+        let mut next = next;
+        next.version += 1;
+        let (row, sealed) = (row(&next), rest.map(|rest| self.sealed(&next, rest)));
+        let state = self.state.clone();
+        let done = tokio::task::spawn_blocking(move || state.change_held(&row, sealed.as_deref()));
+        match done.await.map_err(|error| DeskError::State(error.to_string()))?? {
+            true => Ok(self.remember(next)),
+            false => Err(DeskError::Changed),
+        }
+    }
+
+    /// Everything that is known, the oldest first.
+    pub fn all(&self) -> Vec<Arc<Held>> {
+        let mut all: Vec<_> = self.known().by_id.values().cloned().collect();
+        all.sort_by_key(|held| held.id);
+        all
+    }
+
+    /// One of them.
+    pub fn get(&self, id: RecordId) -> Option<Arc<Held>> {
+        self.known().by_id.get(&id).cloned()
+    }
+
+    fn find(&self, fits: impl Fn(&Held) -> bool) -> Option<Arc<Held>> {
+        self.known().by_id.values().find(|held| fits(held)).cloned()
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The job of that name, if it waits or ended before it began.
+    pub fn job(&self, project: &str, job: &str) -> Option<Arc<Held>> {
+        let known = self.known();
+        let id = known.by_job.get(&(project.to_owned(), job.to_owned()))?;
+        known.by_id.get(id).cloned()
+    }
+
+    /// What one principal's mark stands for, if it still waits.
+    pub fn marked(&self, owner: &str, mark: &str) -> Option<Arc<Held>> {
+        self.find(|held| held.is_pending() && held.mark == mark && held.owner() == owner)
+    }
+
+    /// The very same request that waits already, where it is no job.
+    pub fn same(&self, wanted: &Wanted<'_>) -> Option<Arc<Held>> {
+        self.find(|held| {
+            held.is_pending()
+                && held.job.is_none()
+                && held.owner() == wanted.owner
+                && held.asked.connection == wanted.connection
+                && held.binding == wanted.binding
+                && held.policy == wanted.policy
+        })
+    }
+
+    /// A yes that covers a request, used once more; durable when this returns.
+    pub async fn take_grant(
+        &self,
+        wanted: &Wanted<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Held>>, DeskError> {
+        // Somebody else may take the last use meanwhile: then the next one is looked for.
+        loop {
+            let Some(found) = self.find(|held| covers(held, wanted, now)) else { return Ok(None) };
+            let mut next = (*found).clone();
+            let Some(grant) = &mut next.grant else { return Ok(None) };
+            match &mut grant.uses_left {
+                None => return Ok(Some(found)),
+                Some(left) => {
+                    *left -= 1;
+                    if *left == 0 && next.job.is_none() {
+                        next.stand = Stand::Released;
+                    }
+                }
+            }
+            match self.change(next, None).await {
+                Ok(taken) => return Ok(Some(taken)),
+                Err(DeskError::Changed) => tokio::task::yield_now().await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What lies sealed of one.
+    pub async fn rest(&self, id: RecordId) -> Result<Rest, DeskError> {
+        let (state, key) = (self.state.clone(), self.key.clone());
+        let read = move || {
+            let sealed = state.held_rest(&id.to_string())?.ok_or(DeskError::Changed)?;
+            let opened = key.open(&context(id), &sealed);
+            let opened = opened.map_err(|_| DeskError::State("it was sealed by another key".to_owned()))?;
+            serde_json::from_slice(&opened).map_err(|error| DeskError::State(error.to_string()))
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|error| DeskError::State(error.to_string()))?
+    }
+
+    /// Told of every change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Who answers does so alone, that the record and the state say the same.
+    pub async fn answering(&self) -> MutexGuard<'_, ()> {
+        self.answering.lock().await
+    }
+
+    /// How many wait.
+    pub fn pending(&self) -> usize {
+        self.known().by_id.values().filter(|held| held.is_pending()).count()
+    }
+
+    /// What waits no longer at that time.
+    pub fn overdue(&self, now: Timestamp) -> Vec<Arc<Held>> {
+        self.all().into_iter().filter(|held| held.is_pending() && held.until <= now).collect()
+    }
+
+    /// Jobs that were allowed and are not known to have been sent.
+    pub fn unsent(&self) -> Vec<Arc<Held>> {
+        let is_unsent = |held: &Arc<Held>| held.stand == Stand::Approved && held.job.is_some();
+        self.all().into_iter().filter(is_unsent).collect()
+    }
+
+    /// What waits in a session.
+    pub fn of_session(&self, session: SessionId) -> Vec<Arc<Held>> {
+        self.all().into_iter().filter(|held| held.is_pending() && held.asked.session == session).collect()
+    }
+
+    /// Forgets what nobody asks for any more. Blocks.
+    pub fn forget(&self, now: Timestamp) -> Result<usize, StateError> {
+        let forgotten = self.state.forget_held(now)?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let Known { by_id, by_job } = &mut *known;
+        by_id.retain(|_, held| held.forget_at() > now);
+        by_job.retain(|_, id| by_id.contains_key(id));
+        Ok(forgotten)
+    }
+
+    fn sealed(&self, held: &Held, rest: &Rest) -> Vec<u8> {
+        let text = serde_json::to_vec(rest).expect("what was asked is JSON");
+        self.key.seal(&context(held.id), &text)
+    }
+
+    fn remember(&self, held: Held) -> Arc<Held> {
+        let held = Arc::new(held);
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(held.clone());
+        self.changes.send_modify(|count| *count += 1);
+        held
+    }
+}
+
+fn context(id: RecordId) -> Vec<u8> {
+    [KEY_CONTEXT, b"/", id.to_string().as_bytes()].concat()
+}
+
+fn row(held: &Held) -> HeldRow {
+    HeldRow {
+        id: held.id.to_string(),
+        stand: held.stand.word().to_owned(),
+        version: held.version,
+        forget_at: held.forget_at(),
+        facts: serde_json::to_string(held).expect("facts are JSON"),
+    }
+}
+
+/// Whether a yes is good for a request.
+fn covers(held: &Held, wanted: &Wanted<'_>, now: Timestamp) -> bool {
+    let Some(grant) = &held.grant else { return false };
+    let is_live = grant.until > now && grant.uses_left != Some(0);
+    let is_same = match grant.scope {
+        // The job that was held takes its own way.
+        Scope::Once if held.job.is_some() => false,
+        Scope::Once | Scope::Time => held.binding == wanted.binding && held.does == wanted.does,
+        Scope::Fingerprint => held.alike.is_some() && held.alike == wanted.alike,
+    };
+    is_live
+        && is_same
+        && held.owner() == wanted.owner
+        && held.asked.connection == wanted.connection
+        && held.policy == wanted.policy
+        && wanted.rules.iter().all(|rule| held.demands.iter().any(|demand| demand.rule == **rule))
+        && within(held.bytes_max, wanted.bytes)
+}
+
+/// Whether it processes no more than was allowed; what was not known then is not bounded now.
+fn within(allowed: Option<u64>, bytes: Option<u64>) -> bool {
+    allowed.is_none_or(|allowed| bytes.is_some_and(|bytes| bytes <= allowed))
+}
+
+/// It could not be held, or not be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeskError {
+    /// Too much waits already.
+    Full,
+    /// Somebody else changed it first, or it is gone.
+    Changed,
+    State(String),
+}
+
+impl From<StateError> for DeskError {
+    fn from(error: StateError) -> Self {
+        Self::State(error.to_string())
+    }
+}
+
+impl fmt::Display for DeskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("too much waits for approval already"),
+            Self::Changed => f.write_str("it was answered or ended meanwhile"),
+            Self::State(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for DeskError {}

@@ -1,0 +1,284 @@
+//! Answering what is held: who may, what they see, and what their word does.
+
+use approvals::{Held, Rest, Scope, Stand, Vote, is_own};
+use policy::Question;
+use record::{Actor, Principal, PrincipalKind, RecordId};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+use crate::exchange::Gateway;
+use crate::hold::estimate;
+use crate::later::Sent;
+use crate::upstream::Upstream;
+
+/// A yes is good for at most so long, in seconds.
+const GRANT_SECS_MAX: i64 = 30 * 86_400;
+
+/// Somebody's answer.
+#[derive(Clone, Debug)]
+pub struct Answering {
+    pub id: RecordId,
+    /// Who answers.
+    pub actor: Actor,
+    pub says: Says,
+}
+
+/// What they say.
+#[derive(Clone, Debug)]
+pub enum Says {
+    Yes {
+        scope: Scope,
+        /// For how long, where that is a time, in seconds.
+        secs: Option<i64>,
+    },
+    No {
+        reason: String,
+    },
+}
+
+/// What an answer did.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    pub held: Arc<Held>,
+    /// Of a job that was allowed: what became of it.
+    pub sent: Option<Sent>,
+}
+
+/// Why an answer does nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotAnswered {
+    /// There is no such approval, or it is not theirs to see.
+    Unknown,
+    /// They may not answer it.
+    NotTheirs(String),
+    /// It does not wait any more, or not as it was.
+    Over(String),
+    /// The answer makes no sense.
+    Invalid(String),
+    /// It could not be recorded or kept.
+    Unrecorded(String),
+}
+
+impl<U: Upstream> Gateway<U> {
+    /// Takes one answer. Answers are taken one after the other, each recorded before it does anything.
+    pub async fn answer_held_request(&self, answering: Answering) -> Result<Answered, NotAnswered> {
+        let held = {
+            let _alone = self.desk.answering().await;
+            let held = self.desk.get(answering.id).ok_or(NotAnswered::Unknown)?;
+            self.take_answer(&held, &answering).await?
+        };
+        let is_to_send = held.stand == Stand::Approved && held.job.is_some();
+        let sent = if is_to_send { Some(self.send_held(&held).await) } else { None };
+        let held = self.desk.get(held.id).unwrap_or(held);
+        Ok(Answered { held, sent })
+    }
+
+    async fn take_answer(&self, held: &Arc<Held>, answering: &Answering) -> Result<Arc<Held>, NotAnswered> {
+        let now = self.clock.now();
+        if held.is_pending() && held.until <= now {
+            self.expire(held).await.map_err(NotAnswered::Unrecorded)?;
+            return Err(NotAnswered::Over("it has expired".to_owned()));
+        }
+        if !held.is_pending() {
+            return Err(NotAnswered::Over(format!("it is {} already", held.stand.word())));
+        }
+        let rest = self.desk.rest(held.id).await;
+        let rest = rest.map_err(|error| NotAnswered::Unrecorded(error.to_string()))?;
+        let approver = Principal::from(&answering.actor);
+        let rules = self.may_answer(held, &rest, &approver)?;
+        let by = format!("{}/{}", approver.idp, approver.id);
+        let (next, event) = match &answering.says {
+            Says::No { reason } => denied(held, (&by, &approver), reason),
+            Says::Yes { scope, secs } => {
+                let secs = checked(held, *scope, *secs)?;
+                if held.policy != self.rulebook().policy {
+                    return Err(self.reconsider(held).await);
+                }
+                if held.votes.iter().any(|vote| vote.by == by) {
+                    return Err(NotAnswered::Over("you have said yes to it already".to_owned()));
+                }
+                let name = shown(&approver);
+                let vote = Vote { by, name, at: now, rules, scope: *scope, secs };
+                agreed(held, vote, now)
+            }
+        };
+        let recorded = self.step(held.asked.session, answering.actor.clone(), event).await;
+        recorded.map_err(NotAnswered::Unrecorded)?;
+        self.desk.change(next, None).await.map_err(|error| NotAnswered::Over(error.to_string()))
+    }
+
+    /// The rules for which somebody may answer; never their own request, and never as a program.
+    fn may_answer(&self, held: &Held, rest: &Rest, approver: &Principal) -> Result<Vec<String>, NotAnswered> {
+        let no = |why: String| Err(NotAnswered::NotTheirs(why));
+        if approver.kind != PrincipalKind::Person {
+            return no("a human answers, signed in as themselves; agents and services do not".to_owned());
+        }
+        if is_own(&held.asked.principal, approver) {
+            return no("nobody answers what they asked for themselves".to_owned());
+        }
+        let rules = self.approvable(held, rest, approver);
+        match rules.is_empty() {
+            true => {
+                let names: Vec<&str> = held.demands.iter().map(|demand| demand.rule.as_str()).collect();
+                no(format!("the approvers of rule '{}' do not include you", names.join("', '")))
+            }
+            false => Ok(rules),
+        }
+    }
+
+    fn approvable(&self, held: &Held, rest: &Rest, approver: &Principal) -> Vec<String> {
+        let rulebook = self.rulebook();
+        let connection = rulebook.registry.named(&held.asked.connection);
+        let projects = connection.map(|connection| connection.projects.clone()).unwrap_or_default();
+        let question = Question {
+            principal: &held.asked.principal,
+            connection: (&held.asked.connection, &projects),
+            allow_egress: &[],
+            reads_history: false,
+            method: &held.asked.method,
+            client_ip: &rest.client_ip,
+            user_agent: &rest.user_agent,
+            sql: &rest.sql,
+            labels: &rest.labels,
+            footprint: &rest.footprint,
+            estimate: estimate(rest),
+            now: self.clock.now(),
+            history: policy::History::default(),
+        };
+        let rules = held.demands.iter().map(|demand| demand.rule.clone());
+        rules.filter(|rule| rulebook.rules.may_approve(rule, &question, approver)).collect()
+    }
+
+    /// The rules changed while it was held: it waits as they are now, or it is sent or ends by them.
+    async fn reconsider(&self, held: &Arc<Held>) -> NotAnswered {
+        if held.job.is_none() {
+            return NotAnswered::Over(
+                "the configuration changed since it was held; whoever asked must ask again".to_owned(),
+            );
+        }
+        let sent = self.send_held(held).await;
+        let what = match sent {
+            Sent::AskedAgain(_) => "it was asked again under it: look at it, then answer".to_owned(),
+            Sent::Released(record) => format!("it needs no approval any more and runs, record {record}"),
+            Sent::Failed(why) => format!("it is refused by it: {why}"),
+            Sent::Later(why) => format!("it could not be decided anew yet: {why}"),
+        };
+        NotAnswered::Over(format!("the configuration changed since it was held; {what}"))
+    }
+
+    /// What is held or was, as far as somebody may see it, the oldest first: all for whoever reads everything, else
+    /// their own and what they may answer. Where `one` is named, that alone.
+    pub async fn held_requests(
+        &self,
+        one: Option<RecordId>,
+        reader: &Principal,
+        reads_all: bool,
+    ) -> Vec<Value> {
+        let all = match one {
+            Some(id) => self.desk.get(id).into_iter().collect(),
+            None => self.desk.all(),
+        };
+        let mut shown = Vec::new();
+        for held in all {
+            shown.extend(self.held_request(&held, reader, reads_all).await);
+        }
+        shown
+    }
+
+    async fn held_request(&self, held: &Arc<Held>, reader: &Principal, reads_all: bool) -> Option<Value> {
+        let rest = self.desk.rest(held.id).await.ok()?;
+        let may_answer = self.may_answer(held, &rest, reader).is_ok();
+        let is_own = is_own(&held.asked.principal, reader);
+        (reads_all || may_answer || is_own).then(|| card(held, &rest, may_answer))
+    }
+}
+
+fn shown(principal: &Principal) -> String {
+    if principal.email.is_empty() { principal.id.clone() } else { principal.email.clone() }
+}
+
+fn checked(held: &Held, scope: Scope, secs: Option<i64>) -> Result<Option<i64>, NotAnswered> {
+    let wrong = |why: &str| Err(NotAnswered::Invalid(why.to_owned()));
+    match (scope, secs) {
+        (Scope::Fingerprint, _) if held.alike.is_none() => {
+            wrong("nothing is like it: it is no single statement that was read for certain; approve it once")
+        }
+        (Scope::Time, None) => wrong("say for how long"),
+        (_, Some(secs)) if !(1..=GRANT_SECS_MAX).contains(&secs) => {
+            wrong("a yes is good for a second at least and 30 days at most")
+        }
+        _ => Ok(secs),
+    }
+}
+
+fn agreed(held: &Held, vote: Vote, now: record::Timestamp) -> (Held, Value) {
+    let mut next = held.clone();
+    let (scope, secs) = (vote.scope, vote.secs);
+    next.votes.push(vote);
+    let is_enough = next.is_satisfied();
+    if is_enough {
+        next.stand = Stand::Approved;
+        next.grant = Some(next.granted(now));
+    }
+    let event = json!({
+        "action": "approval.approve", "approval": held.id, "scope": scope, "secs": secs, "enough": is_enough,
+        "bytes_max": held.bytes_max, "binding": held.binding, "grant": next.grant,
+        "rules": next.demands.iter().map(|demand| json!({
+            "rule": demand.rule, "needed": demand.needed, "said_yes": next.said_yes(&demand.rule),
+        })).collect::<Vec<_>>(),
+    });
+    (next, event)
+}
+
+fn denied(held: &Held, (by, approver): (&str, &Principal), reason: &str) -> (Held, Value) {
+    let rules: Vec<&str> = held.demands.iter().map(|demand| demand.rule.as_str()).collect();
+    let mut next = held.clone();
+    next.stand = Stand::Denied;
+    "accessDenied".clone_into(&mut next.reason);
+    let end = if reason.ends_with(['.', '!', '?']) { "" } else { "." };
+    next.said = format!(
+        "Access Denied: hansard rule '{}' wants an approval, and {} denied it: {reason}{end} Record {}",
+        rules.join("', '"),
+        shown(approver),
+        held.id
+    );
+    let event = json!({"action": "approval.deny", "approval": held.id, "by": by, "reason": reason});
+    (next, event)
+}
+
+/// What whoever answers is shown.
+fn card(held: &Held, rest: &Rest, may_answer: bool) -> Value {
+    let principal = &held.asked.principal;
+    let footprint = &rest.footprint;
+    let columns: Vec<&String> =
+        footprint.statements.iter().filter_map(|deed| deed.columns.as_ref()).flatten().collect();
+    let written: Vec<&String> = footprint.statements.iter().flat_map(|deed| &deed.written).collect();
+    let usd = rest.estimate.and_then(|bytes| policy::Estimate::of(bytes).usd());
+    let is_job = held.job.is_some();
+    json!({
+        "id": held.id, "stand": held.stand, "asked_at": held.at, "until": held.until, "may_answer": may_answer,
+        "who": {
+            "id": principal.id, "email": principal.email, "kind": principal.kind, "agent": principal.agent,
+            "on_behalf_of": principal.on_behalf_of, "groups": principal.groups, "idp": principal.idp,
+            "task": principal.task,
+        },
+        "connection": held.asked.connection, "session": held.asked.session, "method": held.asked.method,
+        "statement": {
+            "sql": rest.sql, "kind": footprint.kind, "kinds": footprint.kinds(), "tables": footprint.tables(),
+            "tables_written": written, "columns": columns, "certain": footprint.is_certain(),
+            "parameters": footprint.parameters, "fingerprint": footprint.fingerprint,
+        },
+        "request": (!is_job).then(|| json!({"verb": rest.verb, "uri": rest.uri, "body": rest.body})),
+        "job": held.job.as_ref().map(|job| format!("{}:{}", job.project, job.job)),
+        "estimate": {
+            "bytes": rest.estimate, "usd": usd, "bytes_max": held.bytes_max, "unknown": rest.estimate_unknown,
+            "rows_at_most": rest.rows_at_most,
+        },
+        "rules": held.demands.iter().zip(&rest.texts).map(|(demand, text)| json!({
+            "rule": demand.rule, "text": text, "needed": demand.needed, "said_yes": held.said_yes(&demand.rule),
+        })).collect::<Vec<_>>(),
+        "votes": held.votes.iter().map(|vote| json!({"by": vote.by, "name": vote.name, "at": vote.at,
+            "scope": vote.scope})).collect::<Vec<_>>(),
+        "grant": held.grant, "said": held.said,
+    })
+}
