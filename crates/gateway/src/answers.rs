@@ -94,7 +94,12 @@ impl<U: Upstream> Gateway<U> {
                 if held.policy != self.rulebook().policy {
                     return Err(self.reconsider(held).await);
                 }
-                if held.votes.iter().any(|vote| vote.by == by) {
+                // By whatever way they answer, one person has one voice.
+                let is_theirs = |vote: &Vote| {
+                    vote.by == by
+                        || !approver.email.is_empty() && vote.name.eq_ignore_ascii_case(&approver.email)
+                };
+                if held.votes.iter().any(is_theirs) {
                     return Err(NotAnswered::Over("you have said yes to it already".to_owned()));
                 }
                 let name = shown(&approver);
@@ -247,7 +252,7 @@ fn denied(held: &Held, (by, approver): (&str, &Principal), reason: &str) -> (Hel
 }
 
 /// What whoever answers is shown.
-fn card(held: &Held, rest: &Rest, may_answer: bool) -> Value {
+pub(crate) fn card(held: &Held, rest: &Rest, may_answer: bool) -> Value {
     let principal = &held.asked.principal;
     let footprint = &rest.footprint;
     let columns: Vec<&String> =

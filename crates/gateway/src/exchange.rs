@@ -10,6 +10,7 @@ use state::{Owners, State};
 use std::sync::{Arc, RwLock};
 
 use crate::admission::{Permit, Ruling};
+use crate::announce::Announcer;
 use crate::histories::Histories;
 use crate::later::Sending;
 use crate::limits::PROBE_BYTES_MAX;
@@ -35,6 +36,7 @@ pub struct GatewayConfig<U> {
     pub state: Arc<State>,
     pub owners: Arc<Owners>,
     pub desk: Arc<Desk>,
+    pub announcer: Announcer,
     pub upstream: U,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
@@ -47,6 +49,7 @@ pub struct Gateway<U> {
     pub(crate) state: Arc<State>,
     pub(crate) owners: Arc<Owners>,
     pub(crate) desk: Arc<Desk>,
+    pub(crate) announcer: Announcer,
     pub(crate) upstream: U,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
@@ -76,6 +79,7 @@ impl<U: Upstream> Gateway<U> {
             state: config.state,
             owners: config.owners,
             desk: config.desk,
+            announcer: config.announcer,
             upstream: config.upstream,
             clock: config.clock,
             metrics: config.metrics,

@@ -153,7 +153,7 @@ impl<U: Upstream> Gateway<U> {
             "Its record could not be closed.".clone_into(&mut next.said);
             let _ = self.desk.change(next, None).await;
         } else if is_new {
-            tracing::info!(approval = %held.id, "waits for approval");
+            self.announce(&held).await;
         }
         reply
     }

@@ -162,7 +162,8 @@ impl<U: Upstream> Gateway<U> {
         let mut next = now.clone();
         (next.id, next.version, next.at) = (held.id, held.version, held.at);
         (next.job, next.mark) = (held.job.clone(), held.mark.clone());
-        self.desk.change(next, rest).await?;
+        let held = self.desk.change(next, rest).await?;
+        self.announce(&held).await;
         Ok(Sent::AskedAgain(text.to_owned()))
     }
 

@@ -16,6 +16,7 @@ mod check;
 mod hold;
 mod later;
 mod answers;
+mod announce;
 mod release;
 mod strangers;
 mod sessions;
@@ -27,6 +28,7 @@ mod limits;
 mod metrics;
 
 pub use admission::{Cleared, Forwardable, Permit};
+pub use announce::Announcer;
 pub use answers::{Answered, Answering, NotAnswered, Says};
 pub use check::Check;
 pub use exchange::{Gateway, GatewayConfig};

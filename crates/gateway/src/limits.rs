@@ -75,3 +75,5 @@ pub const HELD_POLL_MAX: Duration = Duration::from_secs(10);
 pub const HELD_TEXT_BYTES_MAX: usize = 16 * 1024;
 /// A job that was allowed and could not be sent is tried again for so long, in seconds.
 pub const UNSENT_SECS_MAX: i64 = 900;
+/// Messages to people that are on their way at a time; more are not sent, and that is logged.
+pub const ANNOUNCED_AT_A_TIME: usize = 32;

@@ -1,5 +1,6 @@
 //! What one version of the configuration says: who is known, through which connection they go, what they may.
 
+use approvals::Webhook;
 use identity::{Identified, Identity};
 use ledger::Recording;
 use policy::{Expression, Facts, Policy};
@@ -27,6 +28,8 @@ pub struct Rulebook {
     pub auditor: Option<Expression>,
     /// Who may change things by the API, and read everything there.
     pub admin: Option<Expression>,
+    /// Where people are told of what waits, and answer.
+    pub webhooks: Arc<Vec<Webhook>>,
     /// Hash of the configuration.
     pub policy: String,
     /// What its expressions said so far.

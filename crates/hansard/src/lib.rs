@@ -8,6 +8,7 @@ mod wiring;
 mod serve;
 mod connection_test;
 mod answering;
+mod webhooks;
 mod reload;
 mod routes;
 mod own_sessions;

@@ -58,6 +58,7 @@ impl AllRoutes {
             ("POST", "/token" | "/v1/token") => self.token(request).await,
             ("POST", "/v1/introspect") => self.introspect(request).await,
             ("GET" | "POST", path) if path.starts_with("/auth/") => self.sign_in(request).await,
+            ("POST", path) if path.starts_with("/api/v1/hooks/") => self.hook(request).await,
             (_, path) if path.starts_with("/api/v1/") => self.api(request).await,
             (_, "/batch" | "/batch/bigquery/v2") => self.gateway.clone().batch(request).await,
             ("GET", "/") => text(StatusCode::OK, HOME),
@@ -181,6 +182,16 @@ impl AllRoutes {
             Some(Ok(body)) => self.pages.answer(&request, &body).await,
             _ => error(StatusCode::BAD_REQUEST, "the form is too long, or no text"),
         }
+    }
+
+    /// A signed answer to what waits for a human.
+    async fn hook(&self, mut request: Request) -> Reply {
+        let Some(body) = read(&mut request, FORM_BYTES_MAX).await else {
+            return error(StatusCode::PAYLOAD_TOO_LARGE, "the request is too long");
+        };
+        let path = request.head.uri.path().to_owned();
+        let name = path.strip_prefix("/api/v1/hooks/").unwrap_or_default();
+        crate::webhooks::answer(&self.gateway, name, &request, &body).await
     }
 
     /// `/api/v1`, for those whose role allows it.

@@ -2,7 +2,7 @@
 
 use approvals::Desk;
 use console::{Api, ApiSettings};
-use gateway::{ConnectionRules, Gateway, GatewayConfig, Metrics, Rulebook, Standings};
+use gateway::{Announcer, ConnectionRules, Gateway, GatewayConfig, Metrics, Rulebook, Standings};
 use http::Uri;
 use identity::{EndedSessions, Identity, IdentityConfig, Logins, OidcConfig, OidcProvider, VirtualKeys};
 use ledger::{Durability, Layout, Ledger, LedgerConfig, LedgerError, Recording, Retention};
@@ -105,6 +105,7 @@ impl Settings {
             impersonation(&loaded, connection)?;
         }
         check_issuers(&loaded)?;
+        crate::webhooks::check(&loaded)?;
         let (rules, included) = crate::config::policy(&loaded)?;
         let kept = &config.recording.retention;
         let secs = |text: &Spanned<String>| {
@@ -367,6 +368,7 @@ impl Settings {
             agents: self.agents,
             auditor: self.auditor,
             admin: self.admin,
+            webhooks: Arc::new(crate::webhooks::webhooks(&self.loaded)?),
             policy: self.policy,
             standings: Standings::default(),
         })
@@ -393,8 +395,20 @@ impl Settings {
         )
         .map_err(|error| Failure::other_side(error.to_string()))?;
         let desk = Arc::new(desk(rooms)?);
+        let fetcher = Fetcher::new().map_err(|error| Failure::other_side(error.to_string()))?;
+        let announcer = Announcer::new(fetcher, self.public_url.clone());
         let (ledger, rulebook) = (rooms.ledger.clone(), self.rulebook(rooms)?);
-        Ok(Gateway::new(GatewayConfig { ledger, state, owners, desk, upstream, clock, metrics, rulebook }))
+        Ok(Gateway::new(GatewayConfig {
+            ledger,
+            state,
+            owners,
+            desk,
+            announcer,
+            upstream,
+            clock,
+            metrics,
+            rulebook,
+        }))
     }
 
     fn registry(&self, clock: Arc<dyn Clock>) -> Result<Registry, Failure> {
@@ -617,7 +631,7 @@ fn desk(rooms: &Rooms) -> Result<Desk, Failure> {
     Desk::load(rooms.state.clone(), key).map_err(|error| other(error.to_string()))
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -13,9 +13,11 @@ mod vault;
 mod virtual_key;
 mod signing_key;
 mod secret;
+mod hmac;
 
 pub use connection::{Connection, ConnectionName, NotAConnectionName, Registry};
 pub use credential::{AdcSources, Credential, CredentialError};
+pub use hmac::HmacKey;
 pub use impersonation::{IAM_CREDENTIALS, Impersonation, NoAccount};
 pub use secret::Secret;
 pub use service_account::key_assertion;

@@ -57,6 +57,15 @@ pub struct Scripted {
 impl Scripted {
     /// Answers on a free loopback port. A request without the gateway's token is answered 401.
     pub async fn start(script: Script) -> Self {
+        Self::start_for(script, Some(crate::issuer::UPSTREAM_TOKEN)).await
+    }
+
+    /// The same for everybody: somebody else's server, to which the gateway speaks.
+    pub async fn start_open(script: Script) -> Self {
+        Self::start_for(script, None).await
+    }
+
+    async fn start_for(script: Script, token: Option<&'static str>) -> Self {
         let asked: Arc<Mutex<Vec<Request<Bytes>>>> = Arc::default();
         let kept = asked.clone();
         let url = serve(move |request| {
@@ -65,9 +74,8 @@ impl Scripted {
                 let (head, body) = request.into_parts();
                 let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
                 let request = Request::from_parts(head, body);
-                let expected = format!("Bearer {}", crate::issuer::UPSTREAM_TOKEN);
-                let known =
-                    request.headers().get("authorization").is_some_and(|value| value == expected.as_str());
+                let given = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+                let known = token.is_none_or(|token| given == Some(format!("Bearer {token}").as_str()));
                 let line = format!("{} {}", request.method(), request.uri());
                 // A script may sleep, which must not stop the clock of the test's own runtime.
                 let answered = tokio::task::spawn_blocking(move || {

@@ -26,6 +26,8 @@ pub struct Config {
     pub connection: Vec<Connection>,
     #[serde(default)]
     pub policy: PolicySection,
+    #[serde(default)]
+    pub approvals: Approvals,
     /// Rules over what may run and how it is recorded.
     #[serde(default)]
     #[schemars(with = "Vec<Rule>")]
@@ -347,6 +349,57 @@ pub struct PolicySection {
     /// no-egress, read-only.
     #[schemars(with = "Vec<String>")]
     pub include: Vec<Spanned<String>>,
+}
+
+/// How people hear of what waits for their yes, and answer, besides the command line and the API.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Approvals {
+    /// Places where messages go and signed answers come from.
+    #[schemars(with = "Vec<Webhook>")]
+    pub webhook: Vec<Spanned<Webhook>>,
+}
+
+/// One such place. Its answers come to `{public_url}/api/v1/hooks/{name}`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// Small letters, digits and hyphens.
+    pub name: String,
+    /// Whose format it speaks.
+    pub kind: WebhookKind,
+    /// Where messages go; a secret, for who knows it may post there. Absent: it only takes answers.
+    pub url: Option<SecretRef>,
+    /// What answers are signed with: Slack's signing secret, the security token of Teams' outgoing webhook, or the
+    /// `whsec_...` of Standard Webhooks, which signs messages too. Absent: it only sends.
+    pub secret: Option<SecretRef>,
+    /// Who may answer there. `approvers` of the rules asks about them as about everybody.
+    #[serde(default)]
+    pub approver: Vec<WebhookApprover>,
+}
+
+/// Whose format a webhook speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WebhookKind {
+    /// An incoming webhook of Slack, and the interactivity of its app.
+    Slack,
+    /// A workflow's webhook of Microsoft Teams, and an outgoing webhook.
+    Teams,
+    /// Standard Webhooks with JSON of hansard's own.
+    Json,
+}
+
+/// Somebody who answers by a webhook.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookApprover {
+    /// Their id there: Slack's user id, Teams' `aadObjectId`, or what `by` says.
+    pub user: String,
+    /// Their e-mail address: nobody answers what they asked for themselves.
+    pub email: String,
+    #[serde(default)]
+    pub groups: Vec<String>,
 }
 
 /// A file of rules.

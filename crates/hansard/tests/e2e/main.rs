@@ -8,6 +8,7 @@ mod disk;
 mod evasions;
 mod exec;
 mod faults;
+mod held_clients;
 mod hostile;
 mod identity;
 mod ledger_files;
@@ -19,6 +20,7 @@ mod storage;
 mod streams;
 mod uploads;
 mod ways;
+mod webhooks;
 
 /// The binary under test.
 pub(crate) const HANSARD: &str = env!("CARGO_BIN_EXE_hansard");
