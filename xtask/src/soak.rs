@@ -27,17 +27,27 @@ pub(crate) fn run() -> Step {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     let killed = runtime.block_on(soak(kills))?;
     let many = runtime.block_on(many::run(u64::from(exchanges)))?;
+    let held = held()?;
     let fuzzed = fuzz::run(fuzz_secs)?;
     let commit =
         output("git", Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root()))?;
     let date = output("date", Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
     let text = format!(
-        "# Soak\n\nMade by `cargo xtask soak` at commit {} on {}.\n\n## Kills\n\n{killed}\n## Many\n\n{many}\n## Hostile bytes\n\n{fuzzed}",
+        "# Soak\n\nMade by `cargo xtask soak` at commit {} on {}.\n\n## Kills\n\n{killed}\n## Many\n\n{many}\n## Held\n\n{held}\n## Hostile bytes\n\n{fuzzed}",
         commit.trim(),
         date.trim()
     );
     println!("{text}");
     std::fs::write(root().join("docs/soak.md"), text).map_err(|error| error.to_string())
+}
+
+/// Every client's statement waits for ten minutes.
+fn held() -> Result<String, String> {
+    const HOLD_SECS: &str = "600";
+    let mut test = cargo();
+    test.args(["test", "--locked", "--package", "hansard", "--test", "e2e", "held_clients"]);
+    step("clients that wait", test.env("HANSARD_HOLD_SECS", HOLD_SECS))?;
+    Ok(format!("- every client's statement waited {HOLD_SECS} s for approval, was sent once, and ran\n"))
 }
 
 async fn soak(kills: u32) -> Result<String, String> {

@@ -32,6 +32,11 @@ const POLICIES: &[(&str, &str)] = &[
          ['TRUNCATE_TABLE', 'EXPORT_DATA', 'CREATE_PROCEDURE', 'EXECUTE_IMMEDIATE', 'GRANT', 'REVOKE'])\"\naction = 'deny'\n",
     ),
     (
+        "approval for DML and DDL",
+        "name = 'writes-need-a-human'\nwhen = 'request.is_write'\naction = 'approve'\napprovers = \"'approvers' in \
+         approver.groups\"\nexpires = '1h'\n",
+    ),
+    (
         "do not record: SELECT without FROM",
         "name = 'no-from'\nwhen = \"statement.kind == 'SELECT' && size(statement.tables) == 0\"\naction = \
          'record'\nexclude = true\n",
@@ -84,6 +89,7 @@ fn case(line: &Value) -> Option<Case> {
         ("mask" | "mask_or_deny" | "deny_or_record", true) => &["deny"],
         ("allow", true) => &["allow", "deny"],
         ("deny", _) => &["deny"],
+        ("approve", _) => &["approve"],
         ("deny_or_record", _) => &["deny", "allow"],
         ("allow" | "record", _) => &["allow"],
         _ => return None,
@@ -136,6 +142,7 @@ fn judge(name: &str, corpus: &[Value]) -> (usize, usize, Vec<String>) {
             let found = match answer["ok"].as_bool() {
                 Some(true) => "allow",
                 _ if why.contains("decided deny") || why.starts_with("refused") => "deny",
+                _ if why.contains("decided approve") => "approve",
                 _ if why.contains("decided exclude") => "exclude",
                 _ => "broken",
             };
