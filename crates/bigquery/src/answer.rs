@@ -27,6 +27,8 @@ pub(crate) struct Reading {
     pub(crate) edits: Vec<Edit>,
     pub(crate) keeps_schema: bool,
     pub(crate) project: String,
+    /// It answers `jobs.query`, whose statement may be over with it.
+    pub(crate) starts_query: bool,
 }
 
 /// An answer whose body is still to come, or was read and changed.
@@ -47,6 +49,7 @@ pub(crate) fn reading(
         shape: reading.shape,
         keeps_schema: reading.keeps_schema,
         project: reading.project,
+        starts_query: reading.starts_query,
     };
     Answer { head, body: Box::new(body), presence, manner: Manner { speaks: Speaks::Json, repeatable } }
 }
@@ -63,6 +66,7 @@ pub(crate) fn whole(head: Parts, body: Bytes, presence: Presence, shape: Shape, 
         shape,
         keeps_schema: false,
         project: String::new(),
+        starts_query: false,
     };
     Answer { head, body: Box::new(body), presence, manner: Manner { speaks: Speaks::Json, repeatable } }
 }
@@ -81,6 +85,10 @@ pub(crate) struct Left;
 impl AnswerBody for Left {
     fn next(&mut self) -> NextChunk<'_> {
         Box::pin(async { Some(Err(UpstreamFault("the client left".to_owned()))) })
+    }
+
+    fn rows(&self) -> (u64, Option<u64>) {
+        (0, None)
     }
 
     fn learnt(self: Box<Self>) -> Learnt {
@@ -105,6 +113,7 @@ struct ReadBody {
     shape: Shape,
     keeps_schema: bool,
     project: String,
+    starts_query: bool,
 }
 
 impl ReadBody {
@@ -198,8 +207,21 @@ impl AnswerBody for ReadBody {
         Box::pin(self.read())
     }
 
+    fn rows(&self) -> (u64, Option<u64>) {
+        match self.shape {
+            Shape::Query | Shape::Rows => (self.watcher.rows().unwrap_or(0), self.watcher.total_rows()),
+            _ => (0, None),
+        }
+    }
+
     fn learnt(self: Box<Self>) -> Learnt {
-        learn::from_answer(self.status, self.shape, &self.watcher, self.keeps_schema, &self.project)
+        learn::from_answer(
+            self.status,
+            self.shape,
+            &self.watcher,
+            self.keeps_schema,
+            (&self.project, self.starts_query),
+        )
     }
 }
 

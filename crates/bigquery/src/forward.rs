@@ -242,6 +242,7 @@ async fn received(bigquery: &BigQuery, parts: Forwardable<Plan>, answer: Upstrea
         edits,
         keeps_schema: parts.plan.keeps_schema,
         project: parts.plan.project.clone(),
+        starts_query: parts.plan.is_query_door,
     };
     answer::reading(head, source, reading, parts.presence, parts.plan.repeatable)
 }

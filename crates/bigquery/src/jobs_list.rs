@@ -66,7 +66,7 @@ async fn mine(bigquery: &BigQuery, parts: &Forwardable<Plan>, jobs: &[Item]) -> 
         // The parent is the asker's, or the request would not have come here.
         let owner = Owner { principal: parts.principal.clone(), record: parts.record.to_string() };
         let owned = jobs.iter().map(own).collect();
-        let claim = Claim { owned, owner, at: bigquery.clock.now(), follow: None };
+        let claim = Claim { owned, owner, at: bigquery.clock.now(), follow: None, spent: None };
         bigquery.owners.claim(claim).await.map_err(away)?;
     }
     let parent = |item: &Item| Owned::job(&item.job_reference.project_id, &item.statistics.parent_job_id);

@@ -19,7 +19,7 @@ pub(crate) fn from_answer(
     shape: Shape,
     watcher: &Watcher,
     keeps_schema: bool,
-    project: &str,
+    (project, starts_query): (&str, bool),
 ) -> Learnt {
     let rows = watcher.rows();
     let Some(skeleton) = watcher.skeleton().filter(|skeleton| !skeleton.is_empty()) else {
@@ -32,7 +32,13 @@ pub(crate) fn from_answer(
         Shape::Query => {
             let schema = keeps_schema.then(|| serde_json::from_slice::<SchemaAnswer>(skeleton));
             let schema = schema.and_then(|kept| kept.ok()?.schema);
-            serde_json::from_slice(skeleton).map(|answer| of_query(answer, rows, schema, project))
+            serde_json::from_slice(skeleton).map(|answer| {
+                let learnt = of_query(answer, rows, schema, project);
+                // Whatever is under way is followed, and counted at its end.
+                let billed = learnt.job.bytes_billed.as_ref().and_then(|bytes| bytes.parse().ok());
+                let is_over = starts_query && learnt.under_way.is_none();
+                Learnt { spent: billed.filter(|_| is_over), ..learnt }
+            })
         }
         Shape::Job => serde_json::from_slice(skeleton).map(|answer| learnt_of(seen(answer, project))),
         Shape::JobWrapped => {
@@ -147,6 +153,7 @@ fn of_query(answer: QueryAnswer, rows: Option<u64>, schema: Option<Value>, proje
         status: failed.map(proto_status).unwrap_or_default(),
         schema,
         owns,
+        spent: None,
         under_way,
     }
 }
@@ -206,6 +213,27 @@ struct Statistics {
     total_bytes_processed: Option<Value>,
     total_slot_ms: Option<Value>,
     query: QueryStatistics,
+    load: LoadStatistics,
+    copy: CopyStatistics,
+    extract: ExtractStatistics,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct LoadStatistics {
+    output_bytes: Option<Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct CopyStatistics {
+    copied_logical_bytes: Option<Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ExtractStatistics {
+    input_bytes: Option<Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -245,6 +273,13 @@ fn learnt_of(seen: JobSeen) -> Learnt {
 
 fn seen(answer: JobAnswer, project: &str) -> JobSeen {
     let query = answer.statistics.query;
+    let moved = [
+        &query.total_bytes_billed,
+        &answer.statistics.load.output_bytes,
+        &answer.statistics.copy.copied_logical_bytes,
+        &answer.statistics.extract.input_bytes,
+    ];
+    let spent = moved.into_iter().flatten().find_map(|bytes| digits(bytes).parse().ok());
     let tables = query.referenced_tables.iter().take(200);
     let named = answer.job_reference;
     JobSeen {
@@ -279,6 +314,7 @@ fn seen(answer: JobAnswer, project: &str) -> JobSeen {
             .into_iter()
             .chain(touches::session_of(answer.statistics.session_info.as_ref()))
             .collect(),
+        spent,
         sql: answer.configuration.query.query,
         labels: without_ours(answer.configuration.labels),
         job: reference(&named, &named.location, project).unwrap_or_default(),

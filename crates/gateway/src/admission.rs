@@ -3,12 +3,13 @@
 use approvals::Held;
 use identity::{Identified, Stranger};
 use ledger::{IntentDraft, OpenRecord, Recording, StatementText, failpoint};
-use policy::RecordAs;
+use policy::{RecordAs, RowsMost};
 use record::{
     Actor, ApprovalRef, Client, Decision, Deed, Effect, Footprint, Job, Knowledge, PrincipalKind, RecordId,
     RecordKind, RequestFacts, Retained, SessionId, Statement, Target, Task,
 };
 use registry::Connection;
+use state::Spending;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -56,6 +57,8 @@ pub struct Permit<P> {
     asker: Arc<Asker>,
     starts: Option<JobRef>,
     awaits: Option<Awaited>,
+    /// How many rows its result may have.
+    rows: Option<RowsMost>,
     /// The kind of statement that was decided on, where that is certain.
     decided: String,
     plan: P,
@@ -87,6 +90,11 @@ impl<P> Permit<P> {
     /// The job that the request asks for.
     pub(crate) fn awaits(&self) -> Option<&Awaited> {
         self.awaits.as_ref()
+    }
+
+    /// How many rows its result may have.
+    pub(crate) fn rows(&self) -> Option<&RowsMost> {
+        self.rows.as_ref()
     }
 
     /// How it would be forwarded.
@@ -263,6 +271,7 @@ impl<U: Upstream> Gateway<U> {
         let warnings = std::mem::take(&mut known.ruling.warnings);
         let certain = known.footprint.as_ref().filter(|footprint| footprint.is_certain());
         let decided = certain.map(|footprint| footprint.kind.clone()).unwrap_or_default();
+        let rows = known.ruling.rows.take();
         let text = known.ruling.demands.first().map(|demand| demand.text.clone()).unwrap_or_default();
         let ruling = match (ruled, known) {
             (Ok(()), Known { met: Some(Met::Waits { held, rest }), action: Some(action), .. }) => {
@@ -279,6 +288,7 @@ impl<U: Upstream> Gateway<U> {
                     asker,
                     starts: action.starts,
                     awaits: action.awaits,
+                    rows,
                     decided,
                     plan: action.plan,
                 })
@@ -337,14 +347,15 @@ impl<U: Upstream> Gateway<U> {
             actor,
             connection: connection.to_owned(),
             account: account.map(str::to_owned),
+            task: String::new(),
             reads_all: true,
             changes_all: false,
         };
         let registry = rulebook.registry.clone();
         let plan = known.action?.plan;
-        let (starts, awaits, decided) = (None, None, String::new());
+        let (starts, awaits, rows, decided) = (None, None, None, String::new());
         let permit =
-            Permit { registry, connection: at, asker: Arc::new(asker), starts, awaits, decided, plan };
+            Permit { registry, connection: at, asker: Arc::new(asker), starts, awaits, rows, decided, plan };
         let ruling = Ruling::Permitted(permit);
         Some(Admission { id, intent, recording: rulebook.recording, warnings: Vec::new(), ruling })
     }
@@ -440,7 +451,12 @@ impl<U: Upstream> Gateway<U> {
         }
         let now = self.clock.now();
         self.lookups.changed(footprint.changed(), now);
-        let history = self.histories.of(session, &footprint.fingerprint, now);
+        let mut history = self.histories.of(session, &footprint.fingerprint, now);
+        let spending = match rulebook.rules.reads_spending() {
+            true => self.spending(asker, now).await?,
+            false => Spending::default(),
+        };
+        history.bytes_today = i64::try_from(spending.today).unwrap_or(i64::MAX);
         let client_ip = request.client.ip.to_string();
         let user_agent = header(request, "user-agent");
         let decide = |footprint: &Footprint, estimate| {
@@ -480,6 +496,7 @@ impl<U: Upstream> Gateway<U> {
             known.footprint = is_read.then_some(footprint);
             return Err(Refusal::ruled(denial));
         }
+        let budget = self.within_budgets(&known.ruling, spending, (action, request, &footprint), now)?;
         if demands(&known.ruling) {
             let demanded = Demanded {
                 who,
@@ -509,7 +526,7 @@ impl<U: Upstream> Gateway<U> {
             Some(Met::Granted(held)) => held.bytes_max,
             _ => None,
         };
-        let bytes_billed = limits.bytes_billed.into_iter().chain(agreed).min();
+        let bytes_billed = limits.bytes_billed.into_iter().chain(agreed).chain(budget).min();
         let bounds = Bounds { bytes_billed, job_timeout_ms: limits.job_timeout_ms };
         if let Some(action) = known.action.as_mut().filter(|_| bounds != Bounds::default()) {
             self.upstream.bound(action, request, &bounds);

@@ -132,7 +132,7 @@ impl<U: Upstream> Gateway<U> {
                     return self.say_held(speaks, &permit, waiting, open).await;
                 }
                 let claims = match self.claim(permit.asker(), permit.starts(), &open).await {
-                    Ok(claims) => claims.decided_as(permit.decided().to_owned()),
+                    Ok(claims) => claims.decided_as(&permit),
                     Err(refusal) => return self.refuse(speaks, refusal, open).await,
                 };
                 warned(self.carry(permit, request, claims, open).await, &admission.warnings)

@@ -9,7 +9,7 @@ use record::{
     Actor, Client, Decision, Effect, Outcome, RecordId, RecordKind, RequestFacts, SessionId, Status, Target,
     Task, Timestamp,
 };
-use state::{Claim, Followed, Owned, Owner};
+use state::{Claim, Followed, Owned, Owner, Payer, Spent};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,9 +89,13 @@ impl<U: Upstream> Gateway<U> {
             }
             Stand::UnderWay | Stand::Missing | Stand::Unknown => return,
         };
+        let spent = end.spent.filter(|bytes| *bytes > 0);
         if self.record_job(&followed, end, None).await {
             let state = self.state.clone();
-            let forget = move || state.unfollow(&followed.project, &followed.job);
+            let at = self.clock.now();
+            let payer = Payer { principal: followed.principal.clone(), task: followed.task.clone() };
+            let spent = spent.map(|bytes| Spent { payer, bytes, at });
+            let forget = move || state.unfollow(&followed.project, &followed.job, spent.as_ref());
             if let Ok(Err(error)) = tokio::task::spawn_blocking(forget).await {
                 tracing::error!(%error, "a job is followed further though it has ended");
             }
@@ -186,7 +190,7 @@ impl<U: Upstream> Gateway<U> {
         let mut owned = seen.owns.clone();
         owned.push(Owned::job(&seen.job.project, &seen.job.job));
         let owner = Owner { principal: followed.principal.clone(), record: followed.record.clone() };
-        if self.owners.claim(Claim { owned, owner, at: now, follow: None }).await.is_err() {
+        if self.owners.claim(Claim { owned, owner, at: now, follow: None, spent: None }).await.is_err() {
             return false;
         }
         let mut facts = seen.facts;

@@ -35,6 +35,7 @@ impl Histories {
             statements_this_session: past.statements,
             refusals_this_session: past.refusals,
             same_fingerprint_last_minute: same as i64,
+            ..History::default()
         }
     }
 

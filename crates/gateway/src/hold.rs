@@ -162,7 +162,7 @@ impl<U: Upstream> Gateway<U> {
         if let Some(job) = &held.job {
             let owned = Owned::job(&job.project, &job.job);
             let owner = Owner { principal: held.owner(), record: held.id.to_string() };
-            let claim = Claim { owned: vec![owned], owner, at: held.at, follow: None };
+            let claim = Claim { owned: vec![owned], owner, at: held.at, follow: None, spent: None };
             match self.owners.claim(claim).await {
                 Ok(Claimed::Owned { .. }) => {}
                 Ok(Claimed::Taken(_)) => return Err(duplicate(job)),

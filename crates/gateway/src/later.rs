@@ -104,7 +104,7 @@ impl<U: Upstream> Gateway<U> {
             Ruling::Held(_) => unreachable!("it was asked again above"),
         };
         let claims = match self.claim(permit.asker(), permit.starts(), &open).await {
-            Ok(claims) => claims.decided_as(permit.decided().to_owned()),
+            Ok(claims) => claims.decided_as(&permit),
             Err(refusal) => {
                 let said = refusal.message.clone();
                 self.refuse(Speaks::Json, refusal, open).await;

@@ -9,6 +9,7 @@ mod upstream;
 mod ownership;
 mod lookups;
 mod paces;
+mod budgets;
 mod histories;
 mod follower;
 mod batch;

@@ -3,15 +3,17 @@
 //! A job's id is claimed before the job is sent where it is known by then, else before its answer leaves.
 
 use ledger::OpenRecord;
+use policy::RowsMost;
 use record::{Actor, RecordId, SessionId, Timestamp};
-use state::{Claim, Claimed, Followed, Owned, OwnedKind, Owner, Owners};
+use state::{Claim, Claimed, Followed, Owned, OwnedKind, Owner, Owners, Payer, Spent};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use crate::admission::Permit;
 use crate::exchange::Gateway;
 use crate::limits::{FIRST_ASKED_AFTER_SECS, RETRIES_MAX, RETRY_SECS};
 use crate::refusal::{Reason, Refusal};
-use crate::upstream::{Access, JobRef, Learnt, Touch, Upstream};
+use crate::upstream::{Access, AnswerBody, JobRef, Learnt, Touch, Upstream};
 
 /// Who asks, as far as what comes of it belongs to somebody.
 #[derive(Debug)]
@@ -22,10 +24,19 @@ pub(crate) struct Asker {
     pub(crate) connection: String,
     /// The account that it acts as upstream, if not the connection's own.
     pub(crate) account: Option<String>,
+    /// Empty if none was named.
+    pub(crate) task: String,
     /// May read what is another principal's: an auditor, or anybody on a connection with shared history.
     pub(crate) reads_all: bool,
     /// May change it too.
     pub(crate) changes_all: bool,
+}
+
+impl Asker {
+    /// Whose budget it counts against.
+    pub(crate) fn payer(&self) -> Payer {
+        Payer { principal: self.principal.clone(), task: self.task.clone() }
+    }
 }
 
 /// What one exchange claims for its asker.
@@ -38,6 +49,8 @@ pub(crate) struct Claims {
     started: Vec<Owned>,
     /// The kind of statement that was decided on; empty if it is not known for certain.
     decided: String,
+    /// How many rows the result may have.
+    rows: Option<RowsMost>,
 }
 
 impl Claims {
@@ -50,13 +63,23 @@ impl Claims {
             session: open.session(),
             started: Vec::new(),
             decided: String::new(),
+            rows: None,
         }
     }
 
-    /// With the kind of statement that was decided on.
-    pub(crate) fn decided_as(mut self, kind: String) -> Self {
-        self.decided = kind;
+    /// With what was decided: the kind of statement, and how many rows its result may have.
+    pub(crate) fn decided_as<P>(mut self, permit: &Permit<P>) -> Self {
+        permit.decided().clone_into(&mut self.decided);
+        self.rows = permit.rows().cloned();
         self
+    }
+
+    /// The no to a result of more rows than it may have: by its own word, else by what came so far.
+    pub(crate) fn too_many(&self, body: &dyn AnswerBody) -> Option<Refusal> {
+        let rows = self.rows.as_ref()?;
+        let (seen, total) = body.rows();
+        let count = total.unwrap_or(0).max(seen);
+        (count > rows.most).then(|| Refusal::ruled(rows.denial(count, total == Some(count))))
     }
 
     /// Claims a job that is about to be sent, and follows it: whatever becomes of us, its end is recorded.
@@ -90,10 +113,15 @@ impl Claims {
         }
         let owned = std::mem::take(&mut learnt.owns);
         let under_way = learnt.under_way.take();
-        if owned.is_empty() && under_way.is_none() {
+        let spent = learnt.spent.take().filter(|bytes| *bytes > 0).map(|bytes| Spent {
+            payer: self.asker.payer(),
+            bytes,
+            at: now,
+        });
+        if owned.is_empty() && under_way.is_none() && spent.is_none() {
             return true;
         }
-        match self.owners.claim(self.claim(owned, under_way.as_ref(), now)).await {
+        match self.owners.claim(Claim { spent, ..self.claim(owned, under_way.as_ref(), now) }).await {
             Ok(Claimed::Owned { .. }) => true,
             // It was let through to somebody else's, so it stays somebody else's.
             Ok(Claimed::Taken(_)) => true,
@@ -128,12 +156,13 @@ impl Claims {
             record: self.record.to_string(),
             session: self.session.to_string(),
             account: self.asker.account.clone(),
+            task: self.asker.task.clone(),
             actor: serde_json::to_string(&self.asker.actor).expect("an actor is JSON"),
             next_at: now.plus_secs(FIRST_ASKED_AFTER_SECS),
             asked: 0,
             since: now,
         });
-        Claim { owned, owner: self.owner(), at: now, follow }
+        Claim { owned, owner: self.owner(), at: now, follow, spent: None }
     }
 }
 

@@ -87,6 +87,9 @@ pub(crate) async fn behind<U: Upstream>(
         read = fill(&mut *body, &mut gathered, manner.speaks) => read,
         () = presence.left() => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
     };
+    if let (Read::Window | Read::End, Some(refusal)) = (&read, claims.too_many(&*body)) {
+        return refused_for_its_rows(gateway, open, claims, body, (refusal, &times, manner)).await;
+    }
     match read {
         Read::Window => {
             if open.window(gathered.decoded()).await.is_err() {
@@ -202,6 +205,9 @@ impl Rest {
                 () = self.release.closed() => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
                 () = ended(&mut self.ending) => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
             };
+            if let (Read::Window | Read::End, Some(refusal)) = (&read, self.claims.too_many(&*self.body)) {
+                return self.close_early(&refusal.message).await;
+            }
             match read {
                 Read::Window => {
                     if self.open.window(self.gathered.decoded()).await.is_err() {
@@ -329,6 +335,38 @@ fn closing(times: &Times, learnt: Learnt, wire_bytes: u64) -> Closing {
         wire_bytes,
         status: Status { http: Some(times.http), ..learnt.status },
         schema: learnt.schema,
+    }
+}
+
+/// The result has more rows than it may: none of them leaves. What came to be is claimed all the same.
+async fn refused_for_its_rows<U: Upstream>(
+    gateway: &Gateway<U>,
+    open: OpenRecord,
+    claims: Claims,
+    body: Box<dyn AnswerBody>,
+    (refusal, times, manner): (Refusal, &Times, Manner),
+) -> Reply {
+    let mut learnt = body.learnt();
+    if !claims.learn(&mut learnt, gateway.clock.now()).await {
+        return unclaimed(gateway, open, learnt, manner, times).await;
+    }
+    let id = open.id();
+    let refusal = refusal.with_record(id);
+    let mut reply = gateway.upstream.refuse(manner.speaks, &refusal, Some(id));
+    stamp(reply.headers_mut(), Some(id));
+    let mut closing = closing(times, learnt, 0);
+    closing.outcome = Outcome::Refused;
+    closing.rows = None;
+    closing.status = Status {
+        http: Some(reply.status().as_u16()),
+        grpc: grpc_status(reply.headers()),
+        reason: refusal_word(refusal.reason).to_owned(),
+        message: refusal.message.clone(),
+    };
+    gateway.metrics.exchange(Outcome::Refused);
+    match open.close(closing, Bytes::new()).await {
+        Ok(_) => reply,
+        Err(_) => withhold(gateway, id, manner),
     }
 }
 

@@ -45,6 +45,7 @@ impl Rulebook {
             actor: who.actor(),
             connection: connection.map(|connection| connection.name.to_string()).unwrap_or_default(),
             account: None,
+            task: who.principal.task.clone(),
             reads_all: is_shared || is_auditor,
             changes_all: is_shared,
         }

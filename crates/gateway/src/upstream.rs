@@ -282,6 +282,8 @@ pub struct JobSeen {
     pub labels: BTreeMap<String, String>,
     /// What belongs to whoever owns the job.
     pub owns: Vec<Owned>,
+    /// Bytes that it was billed for, or that it moved.
+    pub spent: Option<u64>,
 }
 
 /// A request that was understood.
@@ -368,6 +370,9 @@ pub trait AnswerBody: Send {
     /// The next part, `None` at a clean end.
     fn next(&mut self) -> NextChunk<'_>;
 
+    /// Rows that came so far, and how many the result has, where it says so.
+    fn rows(&self) -> (u64, Option<u64>);
+
     /// What was learnt from all of it.
     fn learnt(self: Box<Self>) -> Learnt;
 }
@@ -391,6 +396,8 @@ pub struct Learnt {
     pub schema: Option<Value>,
     /// What belongs to whoever asked from now on.
     pub owns: Vec<Owned>,
+    /// Bytes that it was billed for, where nobody follows it further.
+    pub spent: Option<u64>,
     /// A job whose end this answer does not say.
     pub under_way: Option<JobRef>,
     /// What follows the body.

@@ -233,6 +233,9 @@ async fn every_second(
                 if let Err(error) = state.expire_uploads(api.clock.now()) {
                     tracing::error!(%error, "expired uploads can't be forgotten");
                 }
+                if let Err(error) = state.expire_spent(api.clock.now()) {
+                    tracing::error!(%error, "what was billed on earlier days can't be forgotten");
+                }
                 if let Err(error) = state.expire_owned(api.clock.now().plus_secs(-OWNED_SECS)) {
                     tracing::error!(%error, "old jobs can't be forgotten");
                 }

@@ -52,6 +52,10 @@ pub struct Ruling {
     pub limits: Limits,
     /// How many statements a minute.
     pub paces: Vec<Pace>,
+    /// What may be billed in all.
+    pub budgets: Vec<Budget>,
+    /// The least number of rows that any rule lets a result have.
+    pub rows: Option<RowsMost>,
     /// What rules would have done that only observe.
     pub observed: Vec<Observed>,
     /// Fields that a rule asked about and that were not known.
@@ -93,6 +97,65 @@ pub struct Pace {
     message: String,
 }
 
+/// How much may be billed in all, by one rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    pub rule: String,
+    pub per: Per,
+    pub bytes: u64,
+    message: String,
+}
+
+/// What a budget is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Per {
+    /// A principal's day, in UTC.
+    Day,
+    Task,
+}
+
+impl Budget {
+    /// The no to more, when so much was billed; a day's budget is there again in so many seconds.
+    pub fn denial(&self, spent: u64, secs: i64) -> Denial {
+        let Self { rule, per, bytes, message } = self;
+        let (what, instead) = match per {
+            Per::Day => {
+                ("a day", format!("Wait until midnight UTC, in {} h {} min", secs / 3600, secs % 3600 / 60))
+            }
+            Per::Task => ("a task", "Finish with what you have, or ask for a larger budget".to_owned()),
+        };
+        let mut text = format!(
+            "Access Denied: hansard rule '{rule}' allows {bytes} bytes billed {what}, and {spent} were."
+        );
+        add(&mut text, message);
+        add(&mut text, &instead);
+        Denial { rule: rule.clone(), text, instead }
+    }
+}
+
+/// How many rows a result may have, by one rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowsMost {
+    pub rule: String,
+    pub most: u64,
+    message: String,
+}
+
+impl RowsMost {
+    /// The no to a result of so many rows, or of more than were counted.
+    pub fn denial(&self, rows: u64, is_whole: bool) -> Denial {
+        let Self { rule, most, message } = self;
+        let rows = if is_whole { format!("{rows}") } else { format!("at least {rows}") };
+        let mut text = format!(
+            "Access Denied: hansard rule '{rule}' allows results of {most} rows, and this one has {rows}."
+        );
+        let instead = "Aggregate, or add a LIMIT or a narrower WHERE".to_owned();
+        add(&mut text, message);
+        add(&mut text, &instead);
+        Denial { rule: rule.clone(), text, instead }
+    }
+}
+
 impl Pace {
     /// The no to one more, when there is room again in so many seconds.
     pub fn denial(&self, secs: i64) -> Denial {
@@ -120,6 +183,7 @@ pub struct Policy {
     rules: Vec<Rule>,
     reads_statement: bool,
     reads_tables: bool,
+    reads_spending: bool,
 }
 
 impl Policy {
@@ -143,7 +207,16 @@ impl Policy {
                 || matches!(rule.action, RuleAction::Mask { .. } | RuleAction::Record(RecordAs::Excluded))
         };
         let reads_tables = rules.iter().any(asks);
-        Self { rules, reads_statement, reads_tables }
+        let reads_spending = rules.iter().any(|rule| {
+            let limits = match rule.action {
+                RuleAction::Limit(limits) => limits,
+                _ => Limits::default(),
+            };
+            rule.when.reads_field("history", "bytes_today")
+                || limits.bytes_billed_per_day.is_some()
+                || limits.bytes_billed_per_task.is_some()
+        });
+        Self { rules, reads_statement, reads_tables, reads_spending }
     }
 
     /// Whether the text must be read before it can be decided on.
@@ -154,6 +227,11 @@ impl Policy {
     /// Whether what stands behind names must be known: views, functions.
     pub fn reads_tables(&self) -> bool {
         self.reads_tables
+    }
+
+    /// Whether what was billed so far must be known.
+    pub fn reads_spending(&self) -> bool {
+        self.reads_spending
     }
 
     /// The rules.
@@ -359,6 +437,15 @@ fn apply(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>, ruling: &mut Rulin
             let known = &mut ruling.limits;
             known.bytes_billed = least(known.bytes_billed, limits.bytes_billed);
             known.job_timeout_ms = least(known.job_timeout_ms, limits.job_timeout_ms);
+            let message = || rule.message.clone();
+            let budget = |per, bytes| Budget { rule: rule.name.clone(), per, bytes, message: message() };
+            ruling.budgets.extend(limits.bytes_billed_per_day.map(|bytes| budget(Per::Day, bytes)));
+            ruling.budgets.extend(limits.bytes_billed_per_task.map(|bytes| budget(Per::Task, bytes)));
+            if let Some(most) = limits.rows
+                && ruling.rows.as_ref().is_none_or(|known| most < known.most)
+            {
+                ruling.rows = Some(RowsMost { rule: rule.name.clone(), most, message: message() });
+            }
             ruling.paces.extend(limits.statements_per_minute.map(|per_minute| Pace {
                 rule: rule.name.clone(),
                 per_minute,

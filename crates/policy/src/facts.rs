@@ -117,6 +117,13 @@ pub const VOCABULARY: &[Field] = &[
         "int",
         "Exchanges of the session before this one, since the gateway was started.",
     ),
+    f(
+        "history",
+        "bytes_today",
+        "int",
+        "Bytes that the principal was billed today (UTC): queries as BigQuery bills them, Storage reads as they were \
+         estimated, load, copy and extract jobs by what they moved. Counted when they are over.",
+    ),
     f("history", "refusals_this_session", "int", "Refusals in the session before this one."),
     f(
         "history",
@@ -322,6 +329,7 @@ pub struct History {
     pub statements_this_session: i64,
     pub refusals_this_session: i64,
     pub same_fingerprint_last_minute: i64,
+    pub bytes_today: i64,
 }
 
 /// `statement`: the exchange as a whole, or one statement in it. What is none is unknown.

@@ -9,7 +9,7 @@ mod rule;
 mod egress;
 mod decide;
 
-pub use decide::{Demand, Denial, Observed, Pace, Policy, Question, Ruling};
+pub use decide::{Budget, Demand, Denial, Observed, Pace, Per, Policy, Question, RowsMost, Ruling};
 pub use egress::{DEFAULTS, Default as DefaultRule, Who};
 pub use expression::{Expression, ExpressionError};
 pub use facts::{AskedConnection, Estimate, Facts, Field, History, Place, VOCABULARY};

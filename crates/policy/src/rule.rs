@@ -51,6 +51,9 @@ pub struct Limits {
     pub bytes_billed: Option<u64>,
     pub job_timeout_ms: Option<u64>,
     pub statements_per_minute: Option<u64>,
+    pub bytes_billed_per_day: Option<u64>,
+    pub bytes_billed_per_task: Option<u64>,
+    pub rows: Option<u64>,
 }
 
 /// How much of an exchange is recorded.

@@ -3,7 +3,7 @@
 use record::Timestamp;
 use rusqlite::{Connection, params};
 
-use crate::{State, StateError};
+use crate::{Spent, State, StateError};
 
 /// A job under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Followed {
     pub session: String,
     /// The actor of that record, as JSON.
     pub actor: String,
+    /// The task that it belongs to; empty if none was named.
+    pub task: String,
     /// The account that started it, if not the connection's own.
     pub account: Option<String>,
     /// When it is to be asked next.
@@ -32,7 +34,7 @@ pub struct Followed {
 pub(crate) fn insert(db: &Connection, job: &Followed) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO followed (project, job, location, connection, principal, record, session, actor, next_at,
-            asked, since, account) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)
+            asked, since, account, task) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)
          ON CONFLICT (project, job) DO UPDATE SET next_at = min(next_at, excluded.next_at),
             location = CASE WHEN location = '' THEN excluded.location ELSE location END",
     )?
@@ -48,7 +50,8 @@ pub(crate) fn insert(db: &Connection, job: &Followed) -> rusqlite::Result<()> {
         job.next_at.micros(),
         job.asked,
         job.since.micros(),
-        job.account
+        job.account,
+        job.task
     ])
     .map(|_| ())
 }
@@ -58,7 +61,7 @@ impl State {
     pub fn followed_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Followed>, StateError> {
         let db = self.db();
         let mut query = db.prepare_cached(
-            "SELECT project, job, location, connection, principal, record, session, actor, next_at, asked, since, account
+            "SELECT project, job, location, connection, principal, record, session, actor, next_at, asked, since, account, task
              FROM followed WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2",
         )?;
         let rows = query.query_map(params![now.micros(), limit as i64], |row| {
@@ -75,6 +78,7 @@ impl State {
                 asked: row.get(9)?,
                 since: Timestamp::from_micros(row.get(10)?),
                 account: row.get(11)?,
+                task: row.get(12)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -89,10 +93,16 @@ impl State {
         Ok(())
     }
 
-    /// Its end is recorded.
-    pub fn unfollow(&self, project: &str, job: &str) -> Result<(), StateError> {
-        self.db().execute("DELETE FROM followed WHERE project = ?1 AND job = ?2", params![project, job])?;
-        Ok(())
+    /// Its end is recorded; what it was billed is counted with that, once.
+    pub fn unfollow(&self, project: &str, job: &str, spent: Option<&Spent>) -> Result<(), StateError> {
+        let mut db = self.db();
+        let transaction = db.transaction()?;
+        let forgotten = transaction
+            .execute("DELETE FROM followed WHERE project = ?1 AND job = ?2", params![project, job])?;
+        if let Some(spent) = spent.filter(|_| forgotten == 1) {
+            crate::spent::add(&transaction, spent)?;
+        }
+        Ok(transaction.commit()?)
     }
 
     /// How many are followed.

@@ -1,5 +1,5 @@
 //! What must be known before an exchange goes on: virtual keys, upload bindings, whose a job is, which jobs are
-//! still under way, what waits for a human's answer, the wrapped token key.
+//! still under way, what waits for a human's answer, what was billed, the wrapped token key.
 //!
 //! Transactional: whatever a call wrote is on the disk when it returns. Lives in `data_dir/state.db`. Calls
 //! block; async callers use a blocking thread. Never holds a secret in the clear.
@@ -11,12 +11,14 @@ mod followed;
 mod ended;
 mod logins;
 mod held;
+mod spent;
 
 pub use followed::Followed;
 pub use held::HeldRow;
 pub use keys::VirtualKey;
 pub use logins::Login;
 pub use owned::{Claim, ClaimError, Claimed, Owned, OwnedKind, Owner, Owners};
+pub use spent::{Payer, Spending, Spent, secs_left_today};
 pub use uploads::Upload;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -47,7 +49,7 @@ CREATE TABLE IF NOT EXISTS owned (
 CREATE TABLE IF NOT EXISTS followed (
     project TEXT NOT NULL, job TEXT NOT NULL, location TEXT NOT NULL, connection TEXT NOT NULL,
     principal TEXT NOT NULL, record TEXT NOT NULL, session TEXT NOT NULL, actor TEXT NOT NULL,
-    next_at INTEGER NOT NULL, asked INTEGER NOT NULL, since INTEGER NOT NULL, account TEXT,
+    next_at INTEGER NOT NULL, asked INTEGER NOT NULL, since INTEGER NOT NULL, account TEXT, task TEXT NOT NULL,
     PRIMARY KEY (project, job)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS logins (
@@ -55,6 +57,9 @@ CREATE TABLE IF NOT EXISTS logins (
     ended_at INTEGER
 ) STRICT;
 CREATE TABLE IF NOT EXISTS ended_sessions (id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spent (
+    who TEXT NOT NULL, day INTEGER NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (who, day)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS held (
     id TEXT PRIMARY KEY, stand TEXT NOT NULL, version INTEGER NOT NULL, forget_at INTEGER NOT NULL,
     facts TEXT NOT NULL, sealed BLOB NOT NULL

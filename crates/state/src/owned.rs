@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Followed, State, StateError};
+use crate::{Followed, Spent, State, StateError};
 
 /// Claims that may wait; more callers wait for a place.
 const QUEUE_MAX: usize = 1024;
@@ -70,6 +70,8 @@ pub struct Claim {
     pub at: Timestamp,
     /// A job to be followed from now on, known with the claim or not at all.
     pub follow: Option<Followed>,
+    /// What was billed, counted with the claim or not at all.
+    pub spent: Option<Spent>,
 }
 
 /// What a claim came to.
@@ -144,7 +146,7 @@ impl Owners {
         let is_theirs =
             |owner: Option<Owner>| owner.is_some_and(|owner| owner.principal == claim.owner.principal);
         let known = claim.owned.iter().all(|owned| is_theirs(self.known.find(owned)));
-        if known && claim.follow.is_none() {
+        if known && claim.follow.is_none() && claim.spent.is_none() {
             return Ok(Claimed::Owned { new: Vec::new() });
         }
         self.ask(Work::Claim(Box::new(claim))).await
@@ -285,6 +287,9 @@ fn claim_all(db: &Transaction<'_>, claim: &Claim) -> rusqlite::Result<Claimed> {
     if let Some(job) = &claim.follow {
         crate::followed::insert(db, job)?;
     }
+    if let Some(spent) = &claim.spent {
+        crate::spent::add(db, spent)?;
+    }
     Ok(Claimed::Owned { new })
 }
 
@@ -323,6 +328,7 @@ mod tests {
             owner: Owner { principal: principal.to_owned(), record: record.to_owned() },
             at: Timestamp::from_secs(1),
             follow: None,
+            spent: None,
         };
         let new = Claimed::Owned { new: vec![Owned::job("p", "j")] };
         assert_eq!(owners.claim(claim("okta/a", "1", "j")).await.unwrap(), new);

@@ -50,6 +50,13 @@ impl Watcher {
         self.saw_rows.then_some(self.rows)
     }
 
+    /// `totalRows`, as far as it came already. A column may have that name, and is none.
+    pub(crate) fn total_rows(&self) -> Option<u64> {
+        const NAME: &[u8] = b"\"totalRows\"";
+        let named = memchr::memmem::find_iter(&self.skeleton, NAME);
+        named.filter_map(|at| number_after(&self.skeleton[at + NAME.len()..])).max()
+    }
+
     /// The body without its rows; none if it was too long.
     pub(crate) fn skeleton(&self) -> Option<&[u8]> {
         (!self.overflowed).then_some(&self.skeleton)
@@ -145,6 +152,15 @@ impl Watcher {
     }
 }
 
+/// The number behind a name and its colon, once it is whole.
+fn number_after(text: &[u8]) -> Option<u64> {
+    let value = text.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+    let value = value.strip_prefix(b"\"").unwrap_or(value);
+    let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    value.get(digits)?;
+    std::str::from_utf8(&value[..digits]).ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,11 +173,22 @@ mod tests {
             watcher.push(&body.as_bytes()[..cut]);
             watcher.push(&body.as_bytes()[cut..]);
             assert_eq!(watcher.rows(), Some(2));
+            assert_eq!(watcher.total_rows(), Some(2));
             let skeleton: serde_json::Value = serde_json::from_slice(watcher.skeleton().unwrap()).unwrap();
             assert_eq!(skeleton["totalRows"], "2");
             assert_eq!(skeleton["rows"], serde_json::json!([]));
             assert_eq!(skeleton["schema"]["fields"][0]["name"], "rows");
         }
+    }
+
+    #[test]
+    fn a_column_named_like_the_total_is_none() {
+        let mut watcher = Watcher::default();
+        watcher.push(br#"{"totalRows" : "7","schema":{"fields":[{"name":"totalRows","description":"\"totalRows\":\"1\""}]}"#);
+        assert_eq!(watcher.total_rows(), Some(7));
+        let mut watcher = Watcher::default();
+        watcher.push(br#"{"totalRows":"1"#);
+        assert_eq!(watcher.total_rows(), None, "it is not whole");
     }
 
     #[test]

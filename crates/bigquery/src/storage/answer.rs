@@ -180,6 +180,21 @@ impl AnswerBody for StorageBody {
         Box::pin(self.read())
     }
 
+    fn rows(&self) -> (u64, Option<u64>) {
+        match self.method {
+            Method::ReadRows => (self.rows.watch().rows, None),
+            Method::CreateReadSession => {
+                // The estimate is of the table: of what a filter leaves nobody says anything.
+                let is_filtered = |made: &ReadSession| {
+                    made.read_options.as_ref().is_some_and(|options| !options.row_restriction.is_empty())
+                };
+                let made: Option<ReadSession> = self.made().filter(|made| !is_filtered(made));
+                (0, made.and_then(|made| u64::try_from(made.estimated_row_count).ok()))
+            }
+            _ => (0, None),
+        }
+    }
+
     fn learnt(mut self: Box<Self>) -> Learnt {
         let mut learnt = Learnt::default();
         let trailers = self.trailers.take();
@@ -192,6 +207,10 @@ impl AnswerBody for StorageBody {
                 if !made.name.is_empty() {
                     learnt.owns.push(stream(&made.name));
                 }
+                // Earlier results are read for nothing.
+                let is_free = made.table.split('/').any(|part| part.starts_with('_'));
+                let scanned = u64::try_from(made.estimated_total_bytes_scanned).ok();
+                learnt.spent = scanned.filter(|_| !is_free);
                 let arrow = made.arrow_schema.map(|schema| schema.serialized_schema.to_vec());
                 let schema = schema(made.avro_schema.map(|schema| schema.schema), arrow);
                 if let Some(schema) = &schema {
@@ -269,6 +288,10 @@ struct Failed(Status);
 impl AnswerBody for Failed {
     fn next(&mut self) -> NextChunk<'_> {
         Box::pin(async { None })
+    }
+
+    fn rows(&self) -> (u64, Option<u64>) {
+        (0, None)
     }
 
     fn learnt(self: Box<Self>) -> Learnt {

@@ -34,6 +34,10 @@ pub(crate) struct ReadSession {
     pub(crate) read_options: Option<TableReadOptions>,
     #[prost(message, repeated, tag = "10")]
     pub(crate) streams: Vec<Stream>,
+    #[prost(int64, tag = "12")]
+    pub(crate) estimated_total_bytes_scanned: i64,
+    #[prost(int64, tag = "14")]
+    pub(crate) estimated_row_count: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -188,34 +188,29 @@ fn approve(file: &impl Stands, rule: &Rule, span: &Range<usize>) -> Result<Appro
 }
 
 fn limits(file: &impl Stands, rule: &Rule, span: &Range<usize>) -> Result<Limits, ConfigError> {
-    let later = [
-        ("bytes_billed_per_day", rule.bytes_billed_per_day.as_ref().map(Spanned::span)),
-        ("bytes_billed_per_task", rule.bytes_billed_per_task.as_ref().map(Spanned::span)),
-        ("rows", rule.rows.as_ref().map(Spanned::span)),
-    ];
-    for (key, span) in later {
-        if let Some(span) = span {
-            let why = format!("'{key}' is not enforced by this build, so the file is refused; take it out");
-            return Err(file.error_at(&span, why));
-        }
-    }
-    let bytes_billed = rule
-        .bytes_billed
-        .as_ref()
-        .map(|text| bytes(text.get_ref()).map_err(|why| file.error_at(&text.span(), why)));
+    let size = |text: &Option<Spanned<String>>| {
+        let size =
+            text.as_ref().map(|text| bytes(text.get_ref()).map_err(|why| file.error_at(&text.span(), why)));
+        size.transpose()
+    };
     let job_timeout = rule
         .job_timeout
         .as_ref()
         .map(|text| duration_secs(text.get_ref()).map_err(|why| file.error_at(&text.span(), why)));
     let limits = Limits {
-        bytes_billed: bytes_billed.transpose()?,
+        bytes_billed: size(&rule.bytes_billed)?,
+        bytes_billed_per_day: size(&rule.bytes_billed_per_day)?,
+        bytes_billed_per_task: size(&rule.bytes_billed_per_task)?,
+        rows: rule.rows.as_ref().map(|count| *count.get_ref()),
         job_timeout_ms: job_timeout.transpose()?.map(|secs| secs as u64 * 1_000),
         statements_per_minute: rule.statements_per_minute.as_ref().map(|count| *count.get_ref()),
     };
     match limits == Limits::default() {
         true => Err(file.error_at(
             span,
-            "a limit rule limits something: bytes_billed, job_timeout or statements_per_minute".to_owned(),
+            "a limit rule limits something: bytes_billed, bytes_billed_per_day, bytes_billed_per_task, job_timeout, rows \
+             or statements_per_minute"
+                .to_owned(),
         )),
         false => Ok(limits),
     }

@@ -450,16 +450,16 @@ pub struct Rule {
     /// Of limit: bytes that one statement may be billed (`maximumBytesBilled`).
     #[schemars(with = "Option<String>")]
     pub bytes_billed: Option<Spanned<String>>,
-    /// Of limit: bytes that a principal may be billed a day. Comes later.
+    /// Of limit: bytes that a principal may be billed a day (UTC).
     #[schemars(with = "Option<String>")]
     pub bytes_billed_per_day: Option<Spanned<String>>,
-    /// Of limit: bytes that a task may be billed. Comes later.
+    /// Of limit: bytes that a task may be billed.
     #[schemars(with = "Option<String>")]
     pub bytes_billed_per_task: Option<Spanned<String>>,
     /// Of limit: statements that a principal may send in a minute.
     #[schemars(with = "Option<u64>")]
     pub statements_per_minute: Option<Spanned<u64>>,
-    /// Of limit: rows that a result may have. Comes later.
+    /// Of limit: rows that a result may have. One that has more is refused, never cut.
     #[schemars(with = "Option<u64>")]
     pub rows: Option<Spanned<u64>>,
     /// Of limit: how long a job may run (`jobTimeoutMs`).

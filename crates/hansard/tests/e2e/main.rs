@@ -2,6 +2,7 @@
 //! emulator can't give them.
 
 mod approvals;
+mod budgets;
 mod clients;
 mod commands;
 mod disk;

@@ -19,15 +19,15 @@ fn anything(_: &str, _: &Request<Bytes>) -> ScriptedReply {
 }
 
 /// A gateway with rules before an upstream that answers anything, and how to ask it.
-struct Set {
-    world: World,
-    gateway: Gateway,
-    upstream: Scripted,
-    agent: String,
+pub(crate) struct Set {
+    pub(crate) world: World,
+    pub(crate) gateway: Gateway,
+    pub(crate) upstream: Scripted,
+    pub(crate) agent: String,
 }
 
 impl Set {
-    async fn new(
+    pub(crate) async fn new(
         connection: &str,
         rules: &str,
         script: impl Fn(&str, &Request<Bytes>) -> ScriptedReply + Send + Sync + 'static,
@@ -40,16 +40,16 @@ impl Set {
         Self { world, gateway, upstream, agent }
     }
 
-    fn person(&self) -> String {
+    pub(crate) fn person(&self) -> String {
         self.world.issuer.token("alice@example.com", &["data"])
     }
 
-    async fn query(&self, token: &str, sql: &str) -> Answer {
+    pub(crate) async fn query(&self, token: &str, sql: &str) -> Answer {
         let body = json!({"query": sql, "useLegacySql": false}).to_string();
         self.send("POST", "/bigquery/v2/projects/proj/queries", token, &body).await
     }
 
-    async fn send(&self, method: &str, path: &str, token: &str, body: &str) -> Answer {
+    pub(crate) async fn send(&self, method: &str, path: &str, token: &str, body: &str) -> Answer {
         ask(method, &format!("{}{path}", self.gateway.url), token, body.to_owned()).await
     }
 
@@ -59,7 +59,7 @@ impl Set {
     }
 }
 
-fn rule_of(answer: &Answer) -> String {
+pub(crate) fn rule_of(answer: &Answer) -> String {
     let details = answer.json()["error"]["details"].clone();
     details[0]["metadata"]["rule"].as_str().unwrap_or_default().to_owned()
 }
