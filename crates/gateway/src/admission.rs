@@ -61,6 +61,8 @@ pub struct Permit<P> {
     rows: Option<RowsMost>,
     /// The kind of statement that was decided on, where that is certain.
     decided: String,
+    /// Of the statement; empty where it was not read.
+    fingerprint: String,
     plan: P,
 }
 
@@ -95,6 +97,11 @@ impl<P> Permit<P> {
     /// How many rows its result may have.
     pub(crate) fn rows(&self) -> Option<&RowsMost> {
         self.rows.as_ref()
+    }
+
+    /// The statement's fingerprint; empty where it was not read.
+    pub(crate) fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// How it would be forwarded.
@@ -271,6 +278,8 @@ impl<U: Upstream> Gateway<U> {
         let warnings = std::mem::take(&mut known.ruling.warnings);
         let certain = known.footprint.as_ref().filter(|footprint| footprint.is_certain());
         let decided = certain.map(|footprint| footprint.kind.clone()).unwrap_or_default();
+        let fingerprint = known.footprint.as_ref().map(|footprint| footprint.fingerprint.clone());
+        let fingerprint = fingerprint.unwrap_or_default();
         let rows = known.ruling.rows.take();
         let text = known.ruling.demands.first().map(|demand| demand.text.clone()).unwrap_or_default();
         let ruling = match (ruled, known) {
@@ -290,6 +299,7 @@ impl<U: Upstream> Gateway<U> {
                     awaits: action.awaits,
                     rows,
                     decided,
+                    fingerprint,
                     plan: action.plan,
                 })
             }
@@ -353,9 +363,19 @@ impl<U: Upstream> Gateway<U> {
         };
         let registry = rulebook.registry.clone();
         let plan = known.action?.plan;
-        let (starts, awaits, rows, decided) = (None, None, None, String::new());
-        let permit =
-            Permit { registry, connection: at, asker: Arc::new(asker), starts, awaits, rows, decided, plan };
+        let (starts, awaits, rows) = (None, None, None);
+        let (decided, fingerprint) = (String::new(), String::new());
+        let permit = Permit {
+            registry,
+            connection: at,
+            asker: Arc::new(asker),
+            starts,
+            awaits,
+            rows,
+            decided,
+            fingerprint,
+            plan,
+        };
         let ruling = Ruling::Permitted(permit);
         Some(Admission { id, intent, recording: rulebook.recording, warnings: Vec::new(), ruling })
     }
@@ -415,8 +435,7 @@ impl<U: Upstream> Gateway<U> {
         if released.is_some() {
             return decided;
         }
-        let fingerprint = known.footprint.as_ref().map(|footprint| footprint.fingerprint.as_str());
-        self.histories.count(session, fingerprint.unwrap_or_default(), decided.is_err(), self.clock.now());
+        self.histories.count(session, known.footprint.as_ref(), decided.is_err(), self.clock.now());
         decided
     }
 

@@ -131,8 +131,8 @@ impl<U: Upstream> Gateway<U> {
                 if let Some(waiting) = self.while_held(&permit, &mut request.presence).await {
                     return self.say_held(speaks, &permit, waiting, open).await;
                 }
-                let claims = match self.claim(permit.asker(), permit.starts(), &open).await {
-                    Ok(claims) => claims.decided_as(&permit),
+                let claims = match self.claim(&permit, &open).await {
+                    Ok(claims) => claims,
                     Err(refusal) => return self.refuse(speaks, refusal, open).await,
                 };
                 warned(self.carry(permit, request, claims, open).await, &admission.warnings)

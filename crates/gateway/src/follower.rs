@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exchange::Gateway;
+use crate::histories::Ended;
 use crate::limits::{
     ASKED_EVERY_MAX_SECS, CHILD_PAGES_MAX, FOLLOWED_AT_A_TIME, FOLLOWED_SECS_MAX, MISSED_SECS_MAX,
 };
@@ -22,7 +23,10 @@ use crate::upstream::{JobRef, JobSeen, Upstream};
 /// How a followed job stands.
 enum Stand {
     Done(Box<JobSeen>),
-    UnderWay,
+    /// As another statement than was decided on, if that is so.
+    UnderWay {
+        is_mismatched: bool,
+    },
     /// BigQuery knows no such job.
     Missing,
     /// Nobody could say this time.
@@ -84,12 +88,20 @@ impl<U: Upstream> Gateway<U> {
                 *seen
             }
             Stand::Missing if is_missed => lost(job.clone(), "notFound"),
-            Stand::UnderWay | Stand::Missing | Stand::Unknown if is_late => {
+            Stand::UnderWay { is_mismatched: true } if !is_late => {
+                let by = (followed.connection.as_str(), followed.account.as_deref());
+                if let Some(cause) = cause(&followed) {
+                    self.stop_mismatch(by, &job, cause).await;
+                }
+                return;
+            }
+            Stand::UnderWay { .. } | Stand::Missing | Stand::Unknown if is_late => {
                 lost(job.clone(), "followedTooLong")
             }
-            Stand::UnderWay | Stand::Missing | Stand::Unknown => return,
+            Stand::UnderWay { .. } | Stand::Missing | Stand::Unknown => return,
         };
         let spent = end.spent.filter(|bytes| *bytes > 0);
+        self.remember_end(&followed, &end);
         if self.record_job(&followed, end, None).await {
             let state = self.state.clone();
             let at = self.clock.now();
@@ -117,7 +129,7 @@ impl<U: Upstream> Gateway<U> {
             StatusCode::OK => {
                 match self.upstream.read_jobs(&answer.body).and_then(|mut seen| seen.jobs.pop()) {
                     Some(seen) if seen.is_done => Stand::Done(Box::new(seen)),
-                    Some(_) => Stand::UnderWay,
+                    Some(seen) => Stand::UnderWay { is_mismatched: is_mismatched(followed, &seen) },
                     None => Stand::Unknown,
                 }
             }
@@ -154,6 +166,26 @@ impl<U: Upstream> Gateway<U> {
             }
         }
         true
+    }
+
+    /// What rules ask about a session's past.
+    fn remember_end(&self, followed: &Followed, end: &JobSeen) {
+        if let Ok(session) = followed.session.parse() {
+            let failed = Some(!end.status.reason.is_empty());
+            let ended = Ended { fingerprint: &followed.fingerprint, failed, bytes: end.spent.unwrap_or(0) };
+            self.histories.ended(session, &ended, self.clock.now());
+        }
+    }
+
+    /// A job runs as another kind of statement than was decided on: where the configuration says so, it is cancelled.
+    pub(crate) async fn stop_mismatch(&self, by: (&str, Option<&str>), job: &JobRef, cause: RecordId) {
+        if !self.rulebook().stops_mismatches {
+            return;
+        }
+        // A question of the gateway's own is an exchange, whose answer starts no job.
+        let asked = Box::pin(self.probe(by, self.upstream.cancel_job(job), Some(cause))).await;
+        let is_cancelled = asked.is_some_and(|answer| answer.status.is_success());
+        tracing::error!(job = job.job, is_cancelled, "BigQuery runs another statement than was decided on");
     }
 
     /// Ends a session: its streams are closed, what waits in it is withdrawn, and what it started is cancelled. Returns the jobs that BigQuery
@@ -193,6 +225,11 @@ impl<U: Upstream> Gateway<U> {
         if self.owners.claim(Claim { owned, owner, at: now, follow: None, spent: None }).await.is_err() {
             return false;
         }
+        let mut statement = seen.statement.clone();
+        if parent.is_none() && is_mismatched(followed, &seen) {
+            statement.decided_as.clone_from(&followed.decided);
+            self.metrics.mismatch();
+        }
         let mut facts = seen.facts;
         if let Some(parent) = parent
             && facts.parent.is_empty()
@@ -219,7 +256,7 @@ impl<U: Upstream> Gateway<U> {
                 ..Target::default()
             },
             request: RequestFacts::default(),
-            statement: seen.statement.clone(),
+            statement: statement.clone(),
             job: facts.clone(),
             decision: Decision {
                 effect: Effect::Allow,
@@ -231,13 +268,19 @@ impl<U: Upstream> Gateway<U> {
         };
         let Ok(open) = self.ledger.open_record(draft, rulebook.recording).await else { return false };
         let closing = Closing {
-            statement: seen.statement,
+            statement,
             job: facts,
             location: seen.job.location,
             ..Closing::new(outcome, seen.status)
         };
         open.close(closing, bytes::Bytes::new()).await.is_ok()
     }
+}
+
+/// Whether it runs as another kind of statement than was decided on.
+fn is_mismatched(followed: &Followed, seen: &JobSeen) -> bool {
+    let ran = &seen.statement.kind;
+    !followed.decided.is_empty() && !ran.is_empty() && *ran != followed.decided
 }
 
 fn cause(followed: &Followed) -> Option<RecordId> {

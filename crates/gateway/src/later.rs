@@ -103,8 +103,8 @@ impl<U: Upstream> Gateway<U> {
             }
             Ruling::Held(_) => unreachable!("it was asked again above"),
         };
-        let claims = match self.claim(permit.asker(), permit.starts(), &open).await {
-            Ok(claims) => claims.decided_as(&permit),
+        let claims = match self.claim(&permit, &open).await {
+            Ok(claims) => claims,
             Err(refusal) => {
                 let said = refusal.message.clone();
                 self.refuse(Speaks::Json, refusal, open).await;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::admission::Permit;
 use crate::exchange::Gateway;
+use crate::histories::Ended;
 use crate::limits::{FIRST_ASKED_AFTER_SECS, RETRIES_MAX, RETRY_SECS};
 use crate::refusal::{Reason, Refusal};
 use crate::upstream::{Access, AnswerBody, JobRef, Learnt, Touch, Upstream};
@@ -49,6 +50,7 @@ pub(crate) struct Claims {
     started: Vec<Owned>,
     /// The kind of statement that was decided on; empty if it is not known for certain.
     decided: String,
+    fingerprint: String,
     /// How many rows the result may have.
     rows: Option<RowsMost>,
 }
@@ -63,13 +65,15 @@ impl Claims {
             session: open.session(),
             started: Vec::new(),
             decided: String::new(),
+            fingerprint: String::new(),
             rows: None,
         }
     }
 
     /// With what was decided: the kind of statement, and how many rows its result may have.
-    pub(crate) fn decided_as<P>(mut self, permit: &Permit<P>) -> Self {
+    fn decided_as<P>(mut self, permit: &Permit<P>) -> Self {
         permit.decided().clone_into(&mut self.decided);
+        permit.fingerprint().clone_into(&mut self.fingerprint);
         self.rows = permit.rows().cloned();
         self
     }
@@ -102,6 +106,26 @@ impl Claims {
                 Err(Refusal::unrecorded())
             }
         }
+    }
+
+    /// How what it started ended, as far as its answer says.
+    pub(crate) fn ended<'a>(&'a self, learnt: &Learnt, failed: bool) -> (SessionId, Ended<'a>) {
+        // What is under way may still fail: its end says so.
+        let failed = (failed || learnt.under_way.is_none()).then_some(failed);
+        let bytes = learnt.spent.unwrap_or(0);
+        (self.session, Ended { fingerprint: &self.fingerprint, failed, bytes })
+    }
+
+    /// The job that runs as another kind of statement than was decided on, if it can still be cancelled.
+    pub(crate) fn mismatched(&self, learnt: &Learnt) -> Option<JobRef> {
+        let ran = &learnt.statement.kind;
+        let differs = !self.decided.is_empty() && !ran.is_empty() && *ran != self.decided;
+        learnt.under_way.clone().filter(|_| differs)
+    }
+
+    /// Through what it was sent.
+    pub(crate) fn by(&self) -> (&str, Option<&str>) {
+        (&self.asker.connection, self.asker.account.as_deref())
     }
 
     /// Claims what an answer taught. False if that can't be made durable: then the answer must not leave.
@@ -157,6 +181,8 @@ impl Claims {
             session: self.session.to_string(),
             account: self.asker.account.clone(),
             task: self.asker.task.clone(),
+            decided: self.decided.clone(),
+            fingerprint: self.fingerprint.clone(),
             actor: serde_json::to_string(&self.asker.actor).expect("an actor is JSON"),
             next_at: now.plus_secs(FIRST_ASKED_AFTER_SECS),
             asked: 0,
@@ -168,14 +194,9 @@ impl Claims {
 
 impl<U: Upstream> Gateway<U> {
     /// Claims what a permitted exchange starts, before it is sent.
-    pub(crate) async fn claim(
-        &self,
-        asker: Arc<Asker>,
-        starts: Option<&JobRef>,
-        open: &OpenRecord,
-    ) -> Result<Claims, Refusal> {
-        let mut claims = Claims::of(self.owners.clone(), asker, open);
-        if let Some(job) = starts {
+    pub(crate) async fn claim(&self, permit: &Permit<U::Plan>, open: &OpenRecord) -> Result<Claims, Refusal> {
+        let mut claims = Claims::of(self.owners.clone(), permit.asker(), open).decided_as(permit);
+        if let Some(job) = permit.starts() {
             claims.start(job, self.clock.now()).await?;
         }
         Ok(claims)

@@ -118,6 +118,10 @@ pub(crate) async fn behind<U: Upstream>(
             let decoded = gathered.decoded();
             let mut learnt = body.learnt();
             failpoint("last_byte");
+            let mismatched = claims.mismatched(&learnt);
+            let has_failed = has_failed(&times, &learnt);
+            let (session, ended) = claims.ended(&learnt, has_failed);
+            gateway.histories.ended(session, &ended, gateway.clock.now());
             if !claims.learn(&mut learnt, gateway.clock.now()).await {
                 return unclaimed(gateway, open, learnt, manner, &times).await;
             }
@@ -126,6 +130,9 @@ pub(crate) async fn behind<U: Upstream>(
             gateway.metrics.exchange(closing.outcome);
             if !closing.statement.decided_as.is_empty() {
                 gateway.metrics.mismatch();
+            }
+            if let Some(job) = mismatched {
+                gateway.stop_mismatch(claims.by(), &job, id).await;
             }
             if open.close(closing, decoded).await.is_err() {
                 return withhold(gateway, id, manner);
@@ -322,8 +329,12 @@ fn trailed(learnt: &mut Learnt, id: RecordId) -> Option<HeaderMap> {
     Some(trailers)
 }
 
+fn has_failed(times: &Times, learnt: &Learnt) -> bool {
+    times.http >= 400 || !learnt.status.reason.is_empty()
+}
+
 fn closing(times: &Times, learnt: Learnt, wire_bytes: u64) -> Closing {
-    let failed = times.http >= 400 || !learnt.status.reason.is_empty();
+    let failed = has_failed(times, &learnt);
     Closing {
         outcome: if failed { Outcome::Error } else { Outcome::Ok },
         forwarded: Some(times.forwarded),

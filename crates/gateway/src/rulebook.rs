@@ -28,6 +28,8 @@ pub struct Rulebook {
     pub auditor: Option<Expression>,
     /// Who may change things by the API, and read everything there.
     pub admin: Option<Expression>,
+    /// Cancels jobs that BigQuery runs as another kind of statement than was decided on.
+    pub stops_mismatches: bool,
     /// Where people are told of what waits, and answer.
     pub webhooks: Arc<Vec<Webhook>>,
     /// Hash of the configuration.

@@ -25,7 +25,8 @@ use toml::Spanned;
 
 use crate::cli::Failure;
 use crate::config::{
-    ConfigError, Credentials, Loaded, RecordingMode, Results, SecretRef, Uploads, bytes, duration_secs,
+    ConfigError, Credentials, Loaded, OnMismatch, RecordingMode, Results, SecretRef, Uploads, bytes,
+    duration_secs,
 };
 
 /// What a configuration says, checked.
@@ -368,6 +369,7 @@ impl Settings {
             agents: self.agents,
             auditor: self.auditor,
             admin: self.admin,
+            stops_mismatches: self.loaded.config.policy.on_mismatch == OnMismatch::Stop,
             webhooks: Arc::new(crate::webhooks::webhooks(&self.loaded)?),
             policy: self.policy,
             standings: Standings::default(),

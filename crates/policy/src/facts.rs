@@ -124,6 +124,25 @@ pub const VOCABULARY: &[Field] = &[
         "Bytes that the principal was billed today (UTC): queries as BigQuery bills them, Storage reads as they were \
          estimated, load, copy and extract jobs by what they moved. Counted when they are over.",
     ),
+    f(
+        "history",
+        "refusals_in_a_row",
+        "int",
+        "Refusals in the session since something was allowed; forgotten when none came for five minutes.",
+    ),
+    f(
+        "history",
+        "failures_same_fingerprint",
+        "int",
+        "How often such a statement of the session failed since one succeeded.",
+    ),
+    f(
+        "history",
+        "new_tables_last_minute",
+        "int",
+        "Tables that the session touched in the last minute and not before.",
+    ),
+    f("history", "bytes_last_minute", "int", "Bytes that the session was billed in the last minute."),
     f("history", "refusals_this_session", "int", "Refusals in the session before this one."),
     f(
         "history",
@@ -324,12 +343,16 @@ impl AskedTime {
 }
 
 /// `history`
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct History {
     pub statements_this_session: i64,
     pub refusals_this_session: i64,
     pub same_fingerprint_last_minute: i64,
     pub bytes_today: i64,
+    pub refusals_in_a_row: i64,
+    pub failures_same_fingerprint: i64,
+    pub new_tables_last_minute: i64,
+    pub bytes_last_minute: i64,
 }
 
 /// `statement`: the exchange as a whole, or one statement in it. What is none is unknown.

@@ -22,6 +22,10 @@ pub struct Followed {
     pub actor: String,
     /// The task that it belongs to; empty if none was named.
     pub task: String,
+    /// The kind of statement that was decided on; empty where that is not certain.
+    pub decided: String,
+    /// The statement's fingerprint; empty where it was not read.
+    pub fingerprint: String,
     /// The account that started it, if not the connection's own.
     pub account: Option<String>,
     /// When it is to be asked next.
@@ -34,7 +38,8 @@ pub struct Followed {
 pub(crate) fn insert(db: &Connection, job: &Followed) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO followed (project, job, location, connection, principal, record, session, actor, next_at,
-            asked, since, account, task) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)
+            asked, since, account, task, decided, fingerprint)
+            VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)
          ON CONFLICT (project, job) DO UPDATE SET next_at = min(next_at, excluded.next_at),
             location = CASE WHEN location = '' THEN excluded.location ELSE location END",
     )?
@@ -51,7 +56,9 @@ pub(crate) fn insert(db: &Connection, job: &Followed) -> rusqlite::Result<()> {
         job.asked,
         job.since.micros(),
         job.account,
-        job.task
+        job.task,
+        job.decided,
+        job.fingerprint
     ])
     .map(|_| ())
 }
@@ -61,7 +68,8 @@ impl State {
     pub fn followed_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Followed>, StateError> {
         let db = self.db();
         let mut query = db.prepare_cached(
-            "SELECT project, job, location, connection, principal, record, session, actor, next_at, asked, since, account, task
+            "SELECT project, job, location, connection, principal, record, session, actor, next_at, asked, since, account, task,
+                decided, fingerprint
              FROM followed WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2",
         )?;
         let rows = query.query_map(params![now.micros(), limit as i64], |row| {
@@ -79,6 +87,8 @@ impl State {
                 since: Timestamp::from_micros(row.get(10)?),
                 account: row.get(11)?,
                 task: row.get(12)?,
+                decided: row.get(13)?,
+                fingerprint: row.get(14)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

@@ -349,6 +349,20 @@ pub struct PolicySection {
     /// no-egress, read-only.
     #[schemars(with = "Vec<String>")]
     pub include: Vec<Spanned<String>>,
+    /// What happens to a job that BigQuery runs as another kind of statement than was decided on, beside the alarm in
+    /// its record and the metric.
+    pub on_mismatch: OnMismatch,
+}
+
+/// What happens then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnMismatch {
+    /// Nothing more.
+    #[default]
+    Record,
+    /// It is cancelled.
+    Stop,
 }
 
 /// How people hear of what waits for their yes, and answer, besides the command line and the API.

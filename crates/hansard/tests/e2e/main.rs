@@ -2,6 +2,7 @@
 //! emulator can't give them.
 
 mod approvals;
+mod breakers;
 mod budgets;
 mod clients;
 mod commands;
