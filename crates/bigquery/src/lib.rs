@@ -15,6 +15,7 @@ mod definitions;
 mod clamp;
 mod dry_run;
 mod later;
+mod own_statement;
 mod held;
 mod trial;
 mod forward;
@@ -41,7 +42,7 @@ pub use trial::{Trial, trial};
 use bytes::Bytes;
 use gateway::{
     Action, Answer, Bounds, Cleared, Definition, DryRun, Estimating, HeldJob, Inspect, JobRef, JobsSeen,
-    LaterJob, Marks, Need, Needs, Object, ObjectKind, Question, Refusal, Reply, Request, Speaks, Touch,
+    Kept, LaterJob, Marks, Need, Needs, Object, ObjectKind, Question, Refusal, Reply, Request, Speaks, Touch,
     Upstream,
 };
 use http::{Method as Verb, Uri};
@@ -169,6 +170,14 @@ impl Upstream for BigQuery {
             Plan::Rest(plan) => held::answer(plan, held),
             Plan::Storage(_) => unreachable!("no call of the Storage API starts a job or asks for one"),
         }
+    }
+
+    fn ask_snapshot(&self, kept: &Kept<'_>) -> Question {
+        own_statement::snapshot(kept)
+    }
+
+    fn read_done(&self, body: &[u8]) -> Result<(), String> {
+        own_statement::done(body)
     }
 
     fn ask_rows(&self, table: &str) -> Option<Question> {

@@ -3,7 +3,7 @@
 use approvals::Held;
 use identity::{Identified, Stranger};
 use ledger::{IntentDraft, OpenRecord, Recording, StatementText, failpoint};
-use policy::{RecordAs, RowsMost};
+use policy::{Keep, RecordAs, RowsMost};
 use record::{
     Actor, ApprovalRef, Client, Decision, Deed, Effect, Footprint, Job, Knowledge, PrincipalKind, RecordId,
     RecordKind, RequestFacts, Retained, SessionId, Statement, Target, Task,
@@ -57,13 +57,23 @@ pub struct Permit<P> {
     asker: Arc<Asker>,
     starts: Option<JobRef>,
     awaits: Option<Awaited>,
-    /// How many rows its result may have.
-    rows: Option<RowsMost>,
-    /// The kind of statement that was decided on, where that is certain.
-    decided: String,
-    /// Of the statement; empty where it was not read.
-    fingerprint: String,
+    judged: Box<Judged>,
     plan: P,
+}
+
+/// What was decided besides that it may go.
+#[derive(Default)]
+pub(crate) struct Judged {
+    /// The kind of statement, where that is certain; else empty.
+    pub(crate) kind: String,
+    /// Of the statement; empty where it was not read.
+    pub(crate) fingerprint: String,
+    /// How many rows its result may have.
+    pub(crate) rows: Option<RowsMost>,
+    /// Tables to keep before it is forwarded.
+    pub(crate) keeps: Vec<Keep>,
+    /// The billing project, and where it runs; empty if that is not said.
+    pub(crate) place: (String, String),
 }
 
 /// A request that may go upstream: permitted, and its intent durable. Made by `Permit::clear` only.
@@ -94,24 +104,14 @@ impl<P> Permit<P> {
         self.awaits.as_ref()
     }
 
-    /// How many rows its result may have.
-    pub(crate) fn rows(&self) -> Option<&RowsMost> {
-        self.rows.as_ref()
-    }
-
-    /// The statement's fingerprint; empty where it was not read.
-    pub(crate) fn fingerprint(&self) -> &str {
-        &self.fingerprint
+    /// What was decided besides.
+    pub(crate) fn judged(&self) -> &Judged {
+        &self.judged
     }
 
     /// How it would be forwarded.
     pub(crate) fn plan(&self) -> &P {
         &self.plan
-    }
-
-    /// The kind of statement that was decided on; empty where that is not certain.
-    pub(crate) fn decided(&self) -> &str {
-        &self.decided
     }
 
     /// The only way to a `Cleared`: with the record open.
@@ -277,10 +277,17 @@ impl<U: Upstream> Gateway<U> {
         let recording = terms(&mut intent, &known.ruling, goes_on, rulebook.recording);
         let warnings = std::mem::take(&mut known.ruling.warnings);
         let certain = known.footprint.as_ref().filter(|footprint| footprint.is_certain());
-        let decided = certain.map(|footprint| footprint.kind.clone()).unwrap_or_default();
-        let fingerprint = known.footprint.as_ref().map(|footprint| footprint.fingerprint.clone());
-        let fingerprint = fingerprint.unwrap_or_default();
-        let rows = known.ruling.rows.take();
+        let judged = Judged {
+            kind: certain.map(|footprint| footprint.kind.clone()).unwrap_or_default(),
+            fingerprint: known
+                .footprint
+                .as_ref()
+                .map(|footprint| footprint.fingerprint.clone())
+                .unwrap_or_default(),
+            rows: known.ruling.rows.take(),
+            keeps: std::mem::take(&mut known.ruling.snapshots),
+            place: (known.project.clone(), intent.target.location.clone()),
+        };
         let text = known.ruling.demands.first().map(|demand| demand.text.clone()).unwrap_or_default();
         let ruling = match (ruled, known) {
             (Ok(()), Known { met: Some(Met::Waits { held, rest }), action: Some(action), .. }) => {
@@ -297,9 +304,7 @@ impl<U: Upstream> Gateway<U> {
                     asker,
                     starts: action.starts,
                     awaits: action.awaits,
-                    rows,
-                    decided,
-                    fingerprint,
+                    judged: Box::new(judged),
                     plan: action.plan,
                 })
             }
@@ -363,19 +368,9 @@ impl<U: Upstream> Gateway<U> {
         };
         let registry = rulebook.registry.clone();
         let plan = known.action?.plan;
-        let (starts, awaits, rows) = (None, None, None);
-        let (decided, fingerprint) = (String::new(), String::new());
-        let permit = Permit {
-            registry,
-            connection: at,
-            asker: Arc::new(asker),
-            starts,
-            awaits,
-            rows,
-            decided,
-            fingerprint,
-            plan,
-        };
+        let (starts, awaits, judged) = (None, None, Box::default());
+        let permit =
+            Permit { registry, connection: at, asker: Arc::new(asker), starts, awaits, judged, plan };
         let ruling = Ruling::Permitted(permit);
         Some(Admission { id, intent, recording: rulebook.recording, warnings: Vec::new(), ruling })
     }

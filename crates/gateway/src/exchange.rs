@@ -30,6 +30,9 @@ use crate::upstream::{Question, Speaks, Upstream};
 /// What rules of action `warn` say.
 const WARNING_HEADER: HeaderName = HeaderName::from_static("x-hansard-warning");
 
+/// What puts back what a statement changed.
+const UNDO_HEADER: HeaderName = HeaderName::from_static("x-hansard-undo");
+
 /// What a gateway is built from.
 pub struct GatewayConfig<U> {
     pub ledger: Arc<Ledger>,
@@ -135,7 +138,7 @@ impl<U: Upstream> Gateway<U> {
                     Ok(claims) => claims,
                     Err(refusal) => return self.refuse(speaks, refusal, open).await,
                 };
-                warned(self.carry(permit, request, claims, open).await, &admission.warnings)
+                said(self.carry(permit, request, claims, open).await, WARNING_HEADER, &admission.warnings)
             }
             Ruling::Held(hold) => self.hold(speaks, *hold, open).await,
             Ruling::Refused(refusal) => self.refuse(speaks, refusal, open).await,
@@ -150,9 +153,11 @@ impl<U: Upstream> Gateway<U> {
         claims: Claims,
         open: OpenRecord,
     ) -> Reply {
+        let undo = claims.undo().to_vec();
         let forwarded = self.clock.now();
         let answer = self.upstream.forward(permit.clear(request, &open)).await;
-        release::behind(self, open, claims, forwarded, answer).await
+        let reply = release::behind(self, open, claims, forwarded, answer).await;
+        said(reply, UNDO_HEADER, &undo)
     }
 
     /// A question of the gateway's own, recorded as every exchange is; none if it could not be asked, answered
@@ -195,12 +200,11 @@ impl<U: Upstream> Gateway<U> {
 }
 
 /// The reply with what rules say to whoever reads it.
-fn warned(mut reply: Reply, warnings: &[String]) -> Reply {
-    for warning in warnings {
-        let text: String =
-            warning.chars().map(|one| if one.is_ascii_graphic() { one } else { ' ' }).collect();
+fn said(mut reply: Reply, header: HeaderName, texts: &[String]) -> Reply {
+    for text in texts {
+        let text: String = text.chars().map(|one| if one.is_ascii_graphic() { one } else { ' ' }).collect();
         if let Ok(value) = HeaderValue::from_str(&text) {
-            reply.headers_mut().append(WARNING_HEADER, value);
+            reply.headers_mut().append(header.clone(), value);
         }
     }
     reply

@@ -284,7 +284,7 @@ fn put_headers(request: &mut Request, rest: &Rest) {
 }
 
 /// Reason and message of an error in the upstream's answer.
-fn said_no(body: &[u8]) -> (String, String) {
+pub(crate) fn said_no(body: &[u8]) -> (String, String) {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().chars().take(2_000).collect::<String>();
     let reason = text(&body["error"]["errors"][0]["reason"]);

@@ -10,6 +10,7 @@ mod ownership;
 mod lookups;
 mod paces;
 mod budgets;
+mod snapshots;
 mod histories;
 mod follower;
 mod batch;
@@ -44,6 +45,6 @@ pub use request::{BodyError, ClientAddress, Inspect, Presence, Present, Request,
 pub use rulebook::{ConnectionRules, Rulebook, Standing, Standings};
 pub use upstream::{
     Access, Action, Answer, AnswerBody, Awaited, Awaiting, Bounds, Chunk, DryRun, Estimating, HeldJob,
-    JobRef, JobSeen, JobsSeen, LaterJob, Learnt, Manner, Marks, Need, Needs, NextChunk, Object, ObjectKind,
-    Question, Speaks, Touch, Upstream, UpstreamFault,
+    JobRef, JobSeen, JobsSeen, Kept, LaterJob, Learnt, Manner, Marks, Need, Needs, NextChunk, Object,
+    ObjectKind, Question, Speaks, Touch, Upstream, UpstreamFault,
 };

@@ -51,6 +51,8 @@ pub(crate) struct Claims {
     /// The kind of statement that was decided on; empty if it is not known for certain.
     decided: String,
     fingerprint: String,
+    /// What puts back the tables that it changes.
+    undo: Vec<String>,
     /// How many rows the result may have.
     rows: Option<RowsMost>,
 }
@@ -66,15 +68,17 @@ impl Claims {
             started: Vec::new(),
             decided: String::new(),
             fingerprint: String::new(),
+            undo: Vec::new(),
             rows: None,
         }
     }
 
     /// With what was decided: the kind of statement, and how many rows its result may have.
     fn decided_as<P>(mut self, permit: &Permit<P>) -> Self {
-        permit.decided().clone_into(&mut self.decided);
-        permit.fingerprint().clone_into(&mut self.fingerprint);
-        self.rows = permit.rows().cloned();
+        let judged = permit.judged();
+        self.decided.clone_from(&judged.kind);
+        self.fingerprint.clone_from(&judged.fingerprint);
+        self.rows.clone_from(&judged.rows);
         self
     }
 
@@ -123,6 +127,11 @@ impl Claims {
         learnt.under_way.clone().filter(|_| differs)
     }
 
+    /// What puts back the tables that it changes.
+    pub(crate) fn undo(&self) -> &[String] {
+        &self.undo
+    }
+
     /// Through what it was sent.
     pub(crate) fn by(&self) -> (&str, Option<&str>) {
         (&self.asker.connection, self.asker.account.as_deref())
@@ -131,6 +140,7 @@ impl Claims {
     /// Claims what an answer taught. False if that can't be made durable: then the answer must not leave.
     pub(crate) async fn learn(&self, learnt: &mut Learnt, now: Timestamp) -> bool {
         let ran = &mut learnt.statement;
+        ran.undo.clone_from(&self.undo);
         if !self.decided.is_empty() && !ran.kind.is_empty() && ran.kind != self.decided {
             tracing::error!(record = %self.record, decided = self.decided, ran = ran.kind, "BigQuery ran another statement");
             ran.decided_as.clone_from(&self.decided);
@@ -193,9 +203,11 @@ impl Claims {
 }
 
 impl<U: Upstream> Gateway<U> {
-    /// Claims what a permitted exchange starts, before it is sent.
+    /// Keeps what a permitted exchange may change, and claims what it starts, before it is sent.
     pub(crate) async fn claim(&self, permit: &Permit<U::Plan>, open: &OpenRecord) -> Result<Claims, Refusal> {
+        let undo = self.keep_tables(permit, open.id()).await?;
         let mut claims = Claims::of(self.owners.clone(), permit.asker(), open).decided_as(permit);
+        claims.undo = undo;
         if let Some(job) = permit.starts() {
             claims.start(job, self.clock.now()).await?;
         }

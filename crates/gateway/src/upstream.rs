@@ -59,6 +59,12 @@ pub trait Upstream: Send + Sync + 'static {
     /// that ended without a beginning.
     fn answer_held(&self, plan: &Self::Plan, held: &HeldJob<'_>) -> Reply;
 
+    /// How to keep a table as it is.
+    fn ask_snapshot(&self, kept: &Kept<'_>) -> Question;
+
+    /// Whether a statement of the gateway's own is done, or why not.
+    fn read_done(&self, body: &[u8]) -> Result<(), String>;
+
     /// How to ask for a table, and how many rows the answer says that it has.
     fn ask_rows(&self, table: &str) -> Option<Question>;
 
@@ -129,6 +135,18 @@ pub enum Estimating {
     Free,
     /// Nobody says, and why.
     Unknown(&'static str),
+}
+
+/// A table that is kept before it is changed.
+pub struct Kept<'a> {
+    /// The billing project, and where the statement runs; empty if it does not say.
+    pub project: &'a str,
+    pub location: &'a str,
+    /// `project.dataset.table`
+    pub table: &'a str,
+    /// The snapshot's own name.
+    pub snapshot: &'a str,
+    pub expires_secs: i64,
 }
 
 /// A job that is sent later than it was asked for.

@@ -97,6 +97,7 @@ fn learnt_statement(mut asked: Statement, learnt: Statement) -> Statement {
         asked.certain = learnt.certain;
     }
     asked.decided_as = learnt.decided_as;
+    asked.undo = learnt.undo;
     if !learnt.kinds.is_empty() {
         asked.kinds = learnt.kinds;
     }

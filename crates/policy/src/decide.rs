@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::egress::{self, Forbidden};
 use crate::expression::{Answer, context};
 use crate::facts::{AskedConnection, AskedRequest, AskedTime, Estimate, Facts, History, View};
-use crate::rule::{Approve, Limits, RecordAs, Rule, RuleAction};
+use crate::rule::{Approve, Limits, RecordAs, Rule, RuleAction, Snapshot};
 
 /// Different statements in one exchange that rules look at.
 const VIEWS_MAX: usize = 1_000;
@@ -52,6 +52,8 @@ pub struct Ruling {
     pub limits: Limits,
     /// How many statements a minute.
     pub paces: Vec<Pace>,
+    /// Tables that are kept before they are changed.
+    pub snapshots: Vec<Keep>,
     /// What may be billed in all.
     pub budgets: Vec<Budget>,
     /// The least number of rows that any rule lets a result have.
@@ -95,6 +97,15 @@ pub struct Pace {
     pub rule: String,
     pub per_minute: u64,
     message: String,
+}
+
+/// Tables to keep, by one rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    pub rule: String,
+    pub snapshot: Snapshot,
+    /// `project.dataset.table`
+    pub tables: BTreeSet<String>,
 }
 
 /// How much may be billed in all, by one rule.
@@ -196,7 +207,10 @@ impl Policy {
                     .any(|field| rule.when.reads_field("request", field))
                 || matches!(
                     rule.action,
-                    RuleAction::Mask { .. } | RuleAction::Limit(_) | RuleAction::Approve(_)
+                    RuleAction::Mask { .. }
+                        | RuleAction::Limit(_)
+                        | RuleAction::Approve(_)
+                        | RuleAction::Snapshot(_)
                 )
         };
         let reads_statement = rules.iter().any(reads);
@@ -398,6 +412,12 @@ fn apply(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>, ruling: &mut Rulin
         RuleAction::Record(RecordAs::Excluded) if !may_be_excluded(hit, question) => return,
         // What can't be told is recorded as usual.
         RuleAction::Record(_) if hit.missing.is_some() || hit.broken.is_some() => return,
+        RuleAction::Snapshot(_) if question.footprint.is_dry_run => return,
+        RuleAction::Snapshot(_) => match question.footprint.endangers() {
+            Ok(tables) if tables.is_empty() => return,
+            Ok(_) => None,
+            Err(why) => Some(snapshot_denial(rule, &why)),
+        },
         // A dry run does nothing, so nobody needs to agree to it.
         RuleAction::Approve(_) if question.footprint.is_dry_run => return,
         RuleAction::Approve(_)
@@ -461,6 +481,14 @@ fn apply(rule: &Rule, hit: &Hit<'_>, question: &Question<'_>, ruling: &mut Rulin
         }
         RuleAction::Label => {
             ruling.terms.insert(DecisionTerm::Label);
+        }
+        RuleAction::Snapshot(snapshot) => {
+            ruling.terms.insert(DecisionTerm::Snapshot);
+            ruling.snapshots.push(Keep {
+                rule: rule.name.clone(),
+                snapshot: snapshot.clone(),
+                tables: question.footprint.endangers().unwrap_or_default(),
+            });
         }
     }
     ruling.denial = ruling.denial.take().or(denial);
@@ -564,6 +592,16 @@ fn is_anonymous(table: &str) -> bool {
 fn mask_denial(rule: &Rule, what: &str) -> Denial {
     let mut text = format!(
         "Access Denied: hansard rule '{}' masks columns, and {what}. Until masking is built, that is refused.",
+        rule.name
+    );
+    add(&mut text, &rule.message);
+    add(&mut text, &rule.instead);
+    Denial { rule: rule.name.clone(), text, instead: rule.instead.clone() }
+}
+
+fn snapshot_denial(rule: &Rule, why: &str) -> Denial {
+    let mut text = format!(
+        "Access Denied: hansard rule '{}' keeps what a statement changes, and what this one changes is not known: {why}.",
         rule.name
     );
     add(&mut text, &rule.message);

@@ -9,8 +9,8 @@ mod rule;
 mod egress;
 mod decide;
 
-pub use decide::{Budget, Demand, Denial, Observed, Pace, Per, Policy, Question, RowsMost, Ruling};
+pub use decide::{Budget, Demand, Denial, Keep, Observed, Pace, Per, Policy, Question, RowsMost, Ruling};
 pub use egress::{DEFAULTS, Default as DefaultRule, Who};
 pub use expression::{Expression, ExpressionError};
 pub use facts::{AskedConnection, Estimate, Facts, Field, History, Place, VOCABULARY};
-pub use rule::{Approve, ColumnPattern, Limits, RecordAs, Rule, RuleAction};
+pub use rule::{Approve, ColumnPattern, Limits, RecordAs, Rule, RuleAction, Snapshot};

@@ -34,6 +34,8 @@ pub enum RuleAction {
     Warn,
     /// Marks the record.
     Label,
+    /// Keeps what is about to be changed.
+    Snapshot(Snapshot),
 }
 
 /// Who must say yes, and how long that is waited for.
@@ -42,6 +44,14 @@ pub struct Approve {
     pub approvers: Expression,
     /// How many of them.
     pub needed: u32,
+    pub expires_secs: i64,
+}
+
+/// Where tables are kept before they are changed, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// `project.dataset`
+    pub dataset: String,
     pub expires_secs: i64,
 }
 
@@ -89,6 +99,7 @@ impl RuleAction {
             Self::Limit(_) => "limit",
             Self::Warn => "warn",
             Self::Label => "label",
+            Self::Snapshot(_) => "snapshot",
         }
     }
 }

@@ -136,6 +136,30 @@ impl Footprint {
             .any(|deed| !deed.routines.is_empty() && deed.unknown.contains_key(&Knowledge::Kind))
     }
 
+    /// Tables whose rows it may change or take away, or why that can't be told.
+    pub fn endangers(&self) -> Result<BTreeSet<String>, String> {
+        const CHANGING: &[&str] = &["DELETE", "UPDATE", "MERGE", "TRUNCATE_TABLE", "DROP_TABLE"];
+        let mut tables = BTreeSet::new();
+        for deed in &self.statements {
+            if let Some(why) = deed.unknown(Knowledge::Kind).or(deed.unknown(Knowledge::Target)) {
+                return Err(why);
+            }
+            if deed.kind == "DROP_SCHEMA" {
+                return Err("which tables are in the dataset was not read".to_owned());
+            }
+            if deed.overwrites || CHANGING.contains(&deed.kind.as_str()) {
+                tables.extend(deed.written.iter().filter(|table| !table.starts_with("_SESSION.")).cloned());
+            }
+            if deed.overwrites && !self.result_table.is_empty() {
+                tables.insert(self.result_table.clone());
+            }
+        }
+        match tables.iter().find(|table| table.contains(['*', '`', '\\'])) {
+            Some(table) => Err(format!("'{table}' is no single table")),
+            None => Ok(tables),
+        }
+    }
+
     /// Names that it makes, changes or drops.
     pub fn changed(&self) -> impl Iterator<Item = String> + '_ {
         let changes =

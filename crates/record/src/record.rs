@@ -276,6 +276,9 @@ pub struct Statement {
     /// The kind that was decided on, where BigQuery ran another: an alarm.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub decided_as: String,
+    /// What puts back the tables that it changed, from snapshots that were taken before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undo: Vec<String>,
     /// Whether hansard changed the text.
     #[serde(default)]
     pub rewritten: bool,

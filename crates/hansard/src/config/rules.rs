@@ -1,6 +1,6 @@
 //! From the file's `[[rule]]` to rules that decide.
 
-use policy::{Approve, ColumnPattern, Expression, Limits, Place, Policy, RecordAs, RuleAction};
+use policy::{Approve, ColumnPattern, Expression, Limits, Place, Policy, RecordAs, RuleAction, Snapshot};
 use std::fs;
 use std::io::Read;
 use std::ops::Range;
@@ -110,13 +110,7 @@ fn compile(file: &impl Stands, rule: &Spanned<Rule>) -> Result<policy::Rule, Con
         Action::Warn => RuleAction::Warn,
         Action::Label => RuleAction::Label,
         Action::Limit => RuleAction::Limit(limits(file, rule, &span)?),
-        action @ Action::Snapshot => {
-            let why = format!(
-                "rule '{name}' with action \"{}\" is not enforced by this build, so the file is refused; take it out",
-                action.word()
-            );
-            return Err(file.error_at(&rule.action.span(), why));
-        }
+        Action::Snapshot => RuleAction::Snapshot(snapshot(file, rule, &span)?),
     };
     Ok(policy::Rule {
         name: name.clone(),
@@ -130,10 +124,12 @@ fn compile(file: &impl Stands, rule: &Spanned<Rule>) -> Result<policy::Rule, Con
 
 /// A key that means nothing for the rule's action is a mistake, not an ornament.
 fn only_its_own(file: &impl Stands, rule: &Rule) -> Result<(), ConfigError> {
+    let expires = rule.expires.as_ref().filter(|_| *rule.action.get_ref() != Action::Snapshot);
     let given = [
         ("approvers", rule.approvers.as_ref().map(Spanned::span), Action::Approve),
         ("approvals", rule.approvals.as_ref().map(Spanned::span), Action::Approve),
-        ("expires", rule.expires.as_ref().map(Spanned::span), Action::Approve),
+        ("expires", expires.map(Spanned::span), Action::Approve),
+        ("dataset", rule.dataset.as_ref().map(Spanned::span), Action::Snapshot),
         ("columns", rule.columns.as_ref().map(Spanned::span), Action::Mask),
         ("with", rule.with.as_ref().map(Spanned::span), Action::Mask),
         ("sql", rule.sql.as_ref().map(Spanned::span), Action::Mask),
@@ -174,17 +170,36 @@ fn approve(file: &impl Stands, rule: &Rule, span: &Range<usize>) -> Result<Appro
     if let Some(count) = rule.approvals.as_ref().filter(|_| !(1..=APPROVALS_MAX).contains(&needed)) {
         return Err(file.error_at(&count.span(), format!("approvals is 1 to {APPROVALS_MAX}, not {needed}")));
     }
-    let expires_secs = match &rule.expires {
-        None => EXPIRES_SECS,
-        Some(text) => {
-            let secs = duration_secs(text.get_ref()).map_err(|why| file.error_at(&text.span(), why))?;
-            if !(1..=EXPIRES_SECS_MAX).contains(&secs) {
-                return Err(file.error_at(&text.span(), "expires is 1s to 30d".to_owned()));
-            }
-            secs
-        }
-    };
+    let expires_secs = expires(file, rule, EXPIRES_SECS)?;
     Ok(Approve { approvers: compiled, needed, expires_secs })
+}
+
+fn expires(file: &impl Stands, rule: &Rule, usual: i64) -> Result<i64, ConfigError> {
+    let Some(text) = &rule.expires else { return Ok(usual) };
+    let secs = duration_secs(text.get_ref()).map_err(|why| file.error_at(&text.span(), why))?;
+    match (1..=EXPIRES_SECS_MAX).contains(&secs) {
+        true => Ok(secs),
+        false => Err(file.error_at(&text.span(), "expires is 1s to 30d".to_owned())),
+    }
+}
+
+/// A snapshot is kept for so long where the rule does not say.
+const KEPT_SECS: i64 = 7 * 86_400;
+
+fn snapshot(file: &impl Stands, rule: &Rule, span: &Range<usize>) -> Result<Snapshot, ConfigError> {
+    let Some(dataset) = &rule.dataset else {
+        let why = "a snapshot rule says where snapshots are kept, such as dataset = \"acme-prod.hansard_snapshots\"";
+        return Err(file.error_at(span, why.to_owned()));
+    };
+    let is_name = |part: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':' | '.');
+        !part.is_empty() && part.chars().all(fits)
+    };
+    let named = dataset.get_ref().rsplit_once('.');
+    if !named.is_some_and(|(project, name)| is_name(project) && is_name(name)) {
+        return Err(file.error_at(&dataset.span(), "dataset is project.dataset".to_owned()));
+    }
+    Ok(Snapshot { dataset: dataset.get_ref().clone(), expires_secs: expires(file, rule, KEPT_SECS)? })
 }
 
 fn limits(file: &impl Stands, rule: &Rule, span: &Range<usize>) -> Result<Limits, ConfigError> {

@@ -449,7 +449,8 @@ pub struct Rule {
     /// Of approve: how many of them must say yes. Default: 1.
     #[schemars(with = "Option<u32>")]
     pub approvals: Option<Spanned<u32>>,
-    /// Of approve: how long an answer is waited for, and then a yes to what is no job is good. Default: 1h.
+    /// Of approve: how long an answer is waited for, and then a yes to what is no job is good; default 1h. Of snapshot: how
+    /// long it is kept; default 7d.
     #[schemars(with = "Option<String>")]
     pub expires: Option<Spanned<String>>,
     /// Of mask: `project.dataset.table.column`, with `*` for any name.
@@ -461,6 +462,9 @@ pub struct Rule {
     /// Of mask: an expression over the column.
     #[schemars(with = "Option<String>")]
     pub sql: Option<Spanned<String>>,
+    /// Of snapshot: the dataset that snapshots are kept in, `project.dataset`, in the same location as the tables.
+    #[schemars(with = "Option<String>")]
+    pub dataset: Option<Spanned<String>>,
     /// Of limit: bytes that one statement may be billed (`maximumBytesBilled`).
     #[schemars(with = "Option<String>")]
     pub bytes_billed: Option<Spanned<String>>,
@@ -508,7 +512,7 @@ pub enum Action {
     Warn,
     /// Marks the record with its name.
     Label,
-    /// Takes a snapshot before. Comes later.
+    /// Keeps a snapshot of every table that is about to be changed.
     Snapshot,
 }
 

@@ -84,6 +84,11 @@ pub(crate) fn consequence(rule: &Rule) -> Option<String> {
             approve.needed,
             approve.approvers.text()
         )),
+        RuleAction::Snapshot(snapshot) => Some(format!(
+            "keeps a snapshot in {} for {} of every table that it may change; if that fails, it is refused.",
+            snapshot.dataset,
+            crate::config::days_text(snapshot.expires_secs)
+        )),
         RuleAction::Record(RecordAs::Rows)
         | RuleAction::Deny
         | RuleAction::Limit(_)

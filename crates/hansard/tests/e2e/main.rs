@@ -18,6 +18,7 @@ mod ownership;
 mod rules;
 mod scripted;
 mod sign_in;
+mod snapshots;
 mod storage;
 mod streams;
 mod uploads;
