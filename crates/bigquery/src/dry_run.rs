@@ -105,6 +105,9 @@ struct Error {
     message: String,
 }
 
+/// "Queries that reference more than 50 tables will not have a complete list." (`JobStatistics2.referencedTables`)
+const REFERENCED_MAX: usize = 50;
+
 /// What a dry run said. What it does not say is not known.
 pub(crate) fn read(answer: &Definition) -> DryRun {
     let Some((status, body)) = answer else {
@@ -120,13 +123,15 @@ pub(crate) fn read(answer: &Definition) -> DryRun {
     }
     let statistics = answer.statistics;
     let bytes = number(&statistics.query.total_bytes_processed).or(number(&statistics.total_bytes_processed));
-    let tables = statistics.query.referenced_tables.map(|tables| {
+    let referenced = statistics.query.referenced_tables;
+    let names_all_tables = referenced.as_ref().is_some_and(|tables| tables.len() < REFERENCED_MAX);
+    let tables = referenced.map(|tables| {
         let name =
             |table: Table| crate::doors::table_name(&table.project_id, &table.dataset_id, &table.table_id);
         tables.into_iter().map(name).collect()
     });
     let failed = if bytes.is_none() { "its dry run says no bytes".to_owned() } else { String::new() };
-    DryRun { bytes, kind: statistics.query.statement_type, tables, failed }
+    DryRun { bytes, kind: statistics.query.statement_type, tables, names_all_tables, failed }
 }
 
 /// An int64, which BigQuery's JSON writes as a string.

@@ -493,8 +493,10 @@ impl<U: Upstream> Gateway<U> {
         known.ruling = decide(&footprint, policy::Estimate::default());
         let demands = |ruling: &policy::Ruling| ruling.denial.is_none() && !ruling.demands.is_empty();
         let mut unknown = String::new();
-        // Whoever is to say yes wants to know what it costs.
-        if known.ruling.wants_estimate() || demands(&known.ruling) {
+        // Where something is not known that a rule asks about, the upstream may know; and whoever is to say yes wants
+        // to know what it costs.
+        let is_open = !known.ruling.is_plain() && is_for_the_upstream_to_say(&footprint);
+        if known.ruling.wants_estimate() || demands(&known.ruling) || is_open {
             let by = (connection.name.as_str(), asker.account.as_deref());
             let dry_run = self.dry_run(action, request, by, record).await;
             check_against(&mut footprint, &dry_run);
@@ -549,8 +551,27 @@ impl<U: Upstream> Gateway<U> {
     }
 }
 
+/// Whether all that is not known of it is which tables it reads, and that is the upstream's to say: one SELECT.
+fn is_for_the_upstream_to_say(footprint: &Footprint) -> bool {
+    let [deed] = &footprint.statements[..] else { return false };
+    let is_tables = |what: &Knowledge| matches!(what, Knowledge::Tables | Knowledge::Wildcards);
+    deed.kind == "SELECT"
+        && footprint.kind == deed.kind
+        && !footprint.is_script
+        && !deed.unknown.is_empty()
+        && deed.unknown.keys().all(is_tables)
+        && deed.routines.is_empty()
+}
+
 /// The upstream's own word beside ours: what it names is read too, and where it sees another kind nothing is certain.
 fn check_against(footprint: &mut Footprint, dry_run: &DryRun) {
+    let is_known = dry_run.names_all_tables && dry_run.kind == footprint.kind;
+    if is_known && is_for_the_upstream_to_say(footprint) {
+        let deed = &mut footprint.statements[0];
+        deed.unknown.clear();
+        deed.read.retain(|table| !table.ends_with('*'));
+        footprint.unsure.clear();
+    }
     let known = footprint.tables();
     let unseen = dry_run.tables.iter().flatten().filter(|table| !known.contains(table));
     let unseen: Vec<String> = unseen.cloned().collect();

@@ -124,6 +124,8 @@ pub struct DryRun {
     pub kind: String,
     /// None if it does not say.
     pub tables: Option<Vec<String>>,
+    /// Whether those are all.
+    pub names_all_tables: bool,
     /// Why it says less than asked; empty if it does not.
     pub failed: String,
 }

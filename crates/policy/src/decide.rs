@@ -65,6 +65,11 @@ pub struct Ruling {
 }
 
 impl Ruling {
+    /// Whether no rule wants anything of it, and none asked about what is not known.
+    pub fn is_plain(&self) -> bool {
+        self.denial.is_none() && self.demands.is_empty() && self.missing.is_empty()
+    }
+
     /// Whether a rule asked what it would cost, and that was not known.
     pub fn wants_estimate(&self) -> bool {
         ["bytes", "usd"].iter().any(|field| self.missing.contains(*field))

@@ -22,6 +22,7 @@ mod snapshots;
 mod storage;
 mod streams;
 mod uploads;
+mod upstream_word;
 mod ways;
 mod webhooks;
 

@@ -55,7 +55,9 @@ impl Set {
 
     /// What reached the upstream, but for what the gateway asked itself.
     fn forwarded(&self) -> usize {
-        self.upstream.asked().iter().filter(|request| request.method() != "GET").count()
+        let asked = self.upstream.asked();
+        let sent = asked.iter().filter(|request| request.method() != "GET");
+        sent.filter(|request| !String::from_utf8_lossy(request.body()).contains("\"dryRun\":true")).count()
     }
 }
 
