@@ -82,10 +82,21 @@ fn one_or_the_other(tree: &Tree, disjuncts: &[NodeId]) -> bool {
     })
 }
 
+/// Whether two paths are one column: `x` and `t.x`. Where both are in sight, `x` alone can mean no other `x`.
+fn is_one_column(tree: &Tree, one: NodeId, other: NodeId) -> bool {
+    match (path(tree, one).as_deref(), path(tree, other).as_deref()) {
+        (Some([column]), Some([_, named])) | (Some([_, named]), Some([column])) => column == named,
+        _ => false,
+    }
+}
+
 /// Whether two expressions are written alike.
 fn same(tree: &Tree, one: NodeId, other: NodeId) -> bool {
     let mut rest = vec![(one, other)];
     while let Some((one, other)) = rest.pop() {
+        if is_one_column(tree, one, other) {
+            continue;
+        }
         if !tree.is_alike(one, other) {
             return false;
         }
