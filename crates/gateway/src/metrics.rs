@@ -34,6 +34,7 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ),
     ("hansard_index_lag_leaves", "gauge", "Durable leaves that the index has not read yet"),
     ("hansard_followed_jobs", "gauge", "Jobs whose end is still to be recorded"),
+    ("hansard_held_exchanges", "gauge", "Exchanges that wait for somebody's approval"),
     ("hansard_disk_low", "gauge", "1 while the disk is below its floor and nothing new is admitted"),
 ];
 
@@ -59,7 +60,7 @@ impl Metrics {
     }
 
     /// The page at `/metrics`.
-    pub fn page(&self, ledger: &ledger::Ledger, followed: u64) -> String {
+    pub fn page(&self, ledger: &ledger::Ledger, followed: u64, held: usize) -> String {
         let mut page = String::new();
         for (name, kind, meaning) in METRICS {
             let _ = writeln!(page, "# HELP {name} {meaning}\n# TYPE {name} {kind}");
@@ -83,6 +84,9 @@ impl Metrics {
                 }
                 "hansard_followed_jobs" => {
                     let _ = writeln!(page, "{name} {followed}");
+                }
+                "hansard_held_exchanges" => {
+                    let _ = writeln!(page, "{name} {held}");
                 }
                 "hansard_disk_low" => {
                     let _ = writeln!(page, "{name} {}", u8::from(ledger.is_disk_low()));

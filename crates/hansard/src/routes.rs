@@ -71,7 +71,7 @@ impl AllRoutes {
         let state = self.state.clone();
         let followed = tokio::task::spawn_blocking(move || state.followed()).await;
         let followed = followed.ok().and_then(Result::ok).unwrap_or(0);
-        text(StatusCode::OK, &self.metrics.page(&self.api.ledger, followed))
+        text(StatusCode::OK, &self.metrics.page(&self.api.ledger, followed, self.gateway.desk().pending()))
     }
 
     /// May serve: journal and state can be written, every provider's keys are there.

@@ -184,6 +184,7 @@ fn a_job_waits_and_runs_under_its_own_name_once_somebody_agrees() {
         let lead = set.lead();
         let pending = set.pending(&lead).await;
         assert_eq!(pending.len(), 1, "{pending:#?}");
+        assert!((set.gateway.metric("hansard_held_exchanges").await - 1.0).abs() < 0.1);
         let id = pending[0]["id"].as_str().unwrap().to_owned();
         let card = set.get(&format!("/api/v1/approvals/{id}"), &lead).await.json();
         assert_eq!(card["statement"]["sql"], DELETE);
