@@ -1,4 +1,6 @@
 //! Where held exchanges lie: in memory for whoever looks, in the state for whoever comes after a restart.
+//!
+//! What is begun is done to its end, also if whoever asked for it is gone: memory and state say the same.
 
 use record::{Digest, RecordId, SessionId, Timestamp};
 use registry::DataKey;
@@ -10,19 +12,26 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::held::{Held, Rest, Scope, Stand};
 
-/// Exchanges that may wait at a time, and of one principal.
+/// Exchanges that may wait at a time, and of one principal; and those of one principal that are remembered at all.
 pub const HELD_MAX: usize = 1_000;
 pub const HELD_OF_ONE_MAX: usize = 100;
+const KNOWN_OF_ONE_MAX: usize = 2_000;
+/// A request that is sent again with its mark within so long is the same one, in seconds.
+const MARKED_SECS: i64 = 15 * 60;
 /// What the key that seals them is for.
 pub const KEY_CONTEXT: &[u8] = b"hansard/held/v1";
 
 /// All held exchanges.
 pub struct Desk {
+    inner: Arc<Inner>,
+    answering: Mutex<()>,
+}
+
+struct Inner {
     state: Arc<State>,
-    key: Arc<DataKey>,
+    key: DataKey,
     known: RwLock<Known>,
     changes: watch::Sender<u64>,
-    answering: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -37,7 +46,7 @@ impl Known {
         if let Some(job) = &held.job {
             let name = (job.project.clone(), job.job.clone());
             match held.stand {
-                Stand::Released => self.by_job.remove(&name),
+                Stand::Released | Stand::Superseded => self.by_job.remove(&name),
                 _ => self.by_job.insert(name, held.id),
             };
         }
@@ -62,9 +71,8 @@ pub struct Wanted<'a> {
 impl Desk {
     /// Reads them from the state. Blocks.
     pub fn load(state: Arc<State>, key: DataKey) -> Result<Self, StateError> {
-        let rows = state.held()?;
         let mut known = Known::default();
-        for row in &rows {
+        for row in &state.held()? {
             match serde_json::from_str::<Held>(&row.facts) {
                 Ok(held) => known.insert(Arc::new(held)),
                 Err(error) => {
@@ -72,72 +80,96 @@ impl Desk {
                 }
             }
         }
-        Ok(Self {
-            state,
-            key: Arc::new(key),
-            known: RwLock::new(known),
-            changes: watch::channel(0).0,
-            answering: Mutex::new(()),
-        })
+        let inner = Inner { state, key, known: RwLock::new(known), changes: watch::channel(0).0 };
+        Ok(Self { inner: Arc::new(inner), answering: Mutex::new(()) })
     }
 
     /// Adds one; durable when this returns.
     pub async fn hold(&self, held: Held, rest: &Rest) -> Result<Arc<Held>, DeskError> {
-        let pending: Vec<_> = self.all().into_iter().filter(|known| known.is_pending()).collect();
-        let own = pending.iter().filter(|known| known.owner() == held.owner()).count();
-        if pending.len() >= HELD_MAX || own >= HELD_OF_ONE_MAX {
-            return Err(DeskError::Full);
+        {
+            let known = self.inner.known();
+            let owner = held.owner();
+            let pending = known.by_id.values().filter(|known| known.is_pending());
+            let own = known.by_id.values().filter(|known| known.owner() == owner);
+            let (all, waiting) = (own.clone().count(), own.filter(|known| known.is_pending()).count());
+            if pending.count() >= HELD_MAX || waiting >= HELD_OF_ONE_MAX || all >= KNOWN_OF_ONE_MAX {
+                return Err(DeskError::Full);
+            }
         }
-        let (row, sealed) = (row(&held), self.sealed(&held, rest));
-        let state = self.state.clone();
-        let done = tokio::task::spawn_blocking(move || state.insert_held(&row, &sealed));
-        done.await.map_err(|error| DeskError::State(error.to_string()))??;
-        Ok(self.remember(held))
+        let (inner, rest) = (self.inner.clone(), rest.clone());
+        let insert = move || {
+            let sealed = inner.sealed(&held, &rest);
+            inner.state.insert_held(&row(&held), &sealed)?;
+            Ok(inner.remember(held))
+        };
+        blocking(insert).await
     }
 
     /// Puts `next` in the place of what it was made from; nothing if somebody else changed that first.
     pub async fn change(&self, next: Held, rest: Option<&Rest>) -> Result<Arc<Held>, DeskError> {
-        let mut next = next;
-        next.version += 1;
-        let (row, sealed) = (row(&next), rest.map(|rest| self.sealed(&next, rest)));
-        let state = self.state.clone();
-        let done = tokio::task::spawn_blocking(move || state.change_held(&row, sealed.as_deref()));
-        match done.await.map_err(|error| DeskError::State(error.to_string()))?? {
-            true => Ok(self.remember(next)),
-            false => Err(DeskError::Changed),
-        }
+        let (inner, rest) = (self.inner.clone(), rest.cloned());
+        let change = move || {
+            let next = Held { version: next.version + 1, ..next };
+            let sealed = rest.map(|rest| inner.sealed(&next, &rest));
+            match inner.state.change_held(&row(&next), sealed.as_deref())? {
+                true => Ok(inner.remember(next)),
+                false => Err(DeskError::Changed),
+            }
+        };
+        blocking(change).await
     }
 
-    /// Everything that is known, the oldest first.
-    pub fn all(&self) -> Vec<Arc<Held>> {
-        let mut all: Vec<_> = self.known().by_id.values().cloned().collect();
+    /// Ends one because another takes its place: both, or neither.
+    pub async fn replace(&self, old: (Held, Rest), new: (Held, Rest)) -> Result<Arc<Held>, DeskError> {
+        let inner = self.inner.clone();
+        let replace = move || {
+            let ((old, old_rest), (new, new_rest)) = (old, new);
+            let old = Held { version: old.version + 1, stand: Stand::Superseded, ..old };
+            let sealed = (inner.sealed(&old, &old_rest), inner.sealed(&new, &new_rest));
+            match inner.state.replace_held(&row(&old), &row(&new), (&sealed.0, &sealed.1))? {
+                true => {
+                    inner.remember(old);
+                    Ok(inner.remember(new))
+                }
+                false => Err(DeskError::Changed),
+            }
+        };
+        blocking(replace).await
+    }
+
+    /// Those that fit, the oldest first.
+    pub fn all(&self, fits: impl Fn(&Held) -> bool) -> Vec<Arc<Held>> {
+        let mut all: Vec<_> = self.inner.known().by_id.values().filter(|held| fits(held)).cloned().collect();
         all.sort_by_key(|held| held.id);
         all
     }
 
     /// One of them.
     pub fn get(&self, id: RecordId) -> Option<Arc<Held>> {
-        self.known().by_id.get(&id).cloned()
+        self.inner.known().by_id.get(&id).cloned()
     }
 
     fn find(&self, fits: impl Fn(&Held) -> bool) -> Option<Arc<Held>> {
-        self.known().by_id.values().find(|held| fits(held)).cloned()
-    }
-
-    fn known(&self) -> RwLockReadGuard<'_, Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+        self.inner.known().by_id.values().find(|held| fits(held)).cloned()
     }
 
     /// The job of that name, if it waits or ended before it began.
     pub fn job(&self, project: &str, job: &str) -> Option<Arc<Held>> {
-        let known = self.known();
+        let known = self.inner.known();
         let id = known.by_job.get(&(project.to_owned(), job.to_owned()))?;
         known.by_id.get(id).cloned()
     }
 
-    /// What one principal's mark stands for, if it still waits.
-    pub fn marked(&self, owner: &str, mark: &str) -> Option<Arc<Held>> {
-        self.find(|held| held.is_pending() && held.mark == mark && held.owner() == owner)
+    /// What one principal's mark stood for lately, whatever became of it.
+    pub fn marked(&self, owner: &str, mark: &str, now: Timestamp) -> Option<Arc<Held>> {
+        let lately = |held: &Held| held.at.plus_secs(MARKED_SECS) > now || held.is_pending();
+        self.find(|held| {
+            held.mark == mark
+                && held.stand != Stand::Superseded
+                && held.job.is_some()
+                && lately(held)
+                && held.owner() == owner
+        })
     }
 
     /// The very same request that waits already, where it is no job.
@@ -152,49 +184,50 @@ impl Desk {
         })
     }
 
-    /// A yes that covers a request, used once more; durable when this returns.
-    pub async fn take_grant(
-        &self,
-        wanted: &Wanted<'_>,
-        now: Timestamp,
-    ) -> Result<Option<Arc<Held>>, DeskError> {
-        // Somebody else may take the last use meanwhile: then the next one is looked for.
-        loop {
-            let Some(found) = self.find(|held| covers(held, wanted, now)) else { return Ok(None) };
-            let mut next = (*found).clone();
-            let Some(grant) = &mut next.grant else { return Ok(None) };
+    /// A yes that covers a request. It is used only when the request goes.
+    pub fn covering(&self, wanted: &Wanted<'_>, now: Timestamp) -> Option<Arc<Held>> {
+        self.find(|held| covers(held, wanted, now))
+    }
+
+    /// Uses a yes once more; durable when this returns. False if it is not good any more.
+    pub async fn use_grant(&self, id: RecordId, now: Timestamp) -> Result<bool, DeskError> {
+        const TRIES: usize = 8;
+        for _ in 0..TRIES {
+            let Some(held) = self.get(id) else { return Ok(false) };
+            let mut next = (*held).clone();
+            let Some(grant) = next.grant.as_mut().filter(|grant| grant.until > now) else { return Ok(false) };
             match &mut grant.uses_left {
-                None => return Ok(Some(found)),
-                Some(left) => {
-                    *left -= 1;
-                    if *left == 0 && next.job.is_none() {
-                        next.stand = Stand::Released;
-                    }
-                }
+                None => return Ok(true),
+                Some(0) => return Ok(false),
+                Some(left) => *left -= 1,
+            }
+            if next.job.is_none() && next.grant.as_ref().is_some_and(|grant| grant.uses_left == Some(0)) {
+                next.stand = Stand::Released;
             }
             match self.change(next, None).await {
-                Ok(taken) => return Ok(Some(taken)),
-                Err(DeskError::Changed) => tokio::task::yield_now().await,
+                Ok(_) => return Ok(true),
+                Err(DeskError::Changed) => {}
                 Err(error) => return Err(error),
             }
         }
+        Ok(false)
     }
 
     /// What lies sealed of one.
     pub async fn rest(&self, id: RecordId) -> Result<Rest, DeskError> {
-        let (state, key) = (self.state.clone(), self.key.clone());
+        let inner = self.inner.clone();
         let read = move || {
-            let sealed = state.held_rest(&id.to_string())?.ok_or(DeskError::Changed)?;
-            let opened = key.open(&context(id), &sealed);
+            let sealed = inner.state.held_rest(&id.to_string())?.ok_or(DeskError::Changed)?;
+            let opened = inner.key.open(&context(id), &sealed);
             let opened = opened.map_err(|_| DeskError::State("it was sealed by another key".to_owned()))?;
             serde_json::from_slice(&opened).map_err(|error| DeskError::State(error.to_string()))
         };
-        tokio::task::spawn_blocking(read).await.map_err(|error| DeskError::State(error.to_string()))?
+        blocking(read).await
     }
 
     /// Told of every change.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+        self.inner.changes.subscribe()
     }
 
     /// Who answers does so alone, that the record and the state say the same.
@@ -204,33 +237,38 @@ impl Desk {
 
     /// How many wait.
     pub fn pending(&self) -> usize {
-        self.known().by_id.values().filter(|held| held.is_pending()).count()
+        self.inner.known().by_id.values().filter(|held| held.is_pending()).count()
     }
 
     /// What waits no longer at that time.
     pub fn overdue(&self, now: Timestamp) -> Vec<Arc<Held>> {
-        self.all().into_iter().filter(|held| held.is_pending() && held.until <= now).collect()
+        self.all(|held| held.is_pending() && held.until <= now)
     }
 
     /// Jobs that were allowed and are not known to have been sent.
     pub fn unsent(&self) -> Vec<Arc<Held>> {
-        let is_unsent = |held: &Arc<Held>| held.stand == Stand::Approved && held.job.is_some();
-        self.all().into_iter().filter(is_unsent).collect()
+        self.all(|held| held.stand == Stand::Approved && held.job.is_some())
     }
 
     /// What waits in a session.
     pub fn of_session(&self, session: SessionId) -> Vec<Arc<Held>> {
-        self.all().into_iter().filter(|held| held.is_pending() && held.asked.session == session).collect()
+        self.all(|held| held.is_pending() && held.asked.session == session)
     }
 
     /// Forgets what nobody asks for any more. Blocks.
     pub fn forget(&self, now: Timestamp) -> Result<usize, StateError> {
-        let forgotten = self.state.forget_held(now)?;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let forgotten = self.inner.state.forget_held(now)?;
+        let mut known = self.inner.known.write().unwrap_or_else(PoisonError::into_inner);
         let Known { by_id, by_job } = &mut *known;
         by_id.retain(|_, held| held.forget_at() > now);
         by_job.retain(|_, id| by_id.contains_key(id));
         Ok(forgotten)
+    }
+}
+
+impl Inner {
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sealed(&self, held: &Held, rest: &Rest) -> Vec<u8> {
@@ -244,6 +282,13 @@ impl Desk {
         self.changes.send_modify(|count| *count += 1);
         held
     }
+}
+
+/// On a thread that may block; it goes on if nobody waits for it any more.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DeskError> + Send + 'static,
+) -> Result<T, DeskError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| DeskError::State(error.to_string()))?
 }
 
 fn context(id: RecordId) -> Vec<u8> {
@@ -263,7 +308,9 @@ fn row(held: &Held) -> HeldRow {
 /// Whether a yes is good for a request.
 fn covers(held: &Held, wanted: &Wanted<'_>, now: Timestamp) -> bool {
     let Some(grant) = &held.grant else { return false };
-    let is_live = grant.until > now && grant.uses_left != Some(0);
+    let is_live = grant.until > now
+        && grant.uses_left != Some(0)
+        && matches!(held.stand, Stand::Approved | Stand::Released);
     let is_same = match grant.scope {
         // The job that was held takes its own way.
         Scope::Once if held.job.is_some() => false,

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 /// One held exchange, by what is looked for; nothing of its statement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Held {
-    /// The record that was held, by which people name it.
+    /// By which people name it: that of the record that was held, until it is asked again.
     pub id: RecordId,
+    /// The record that was held.
+    pub record: RecordId,
     pub version: u64,
     pub stand: Stand,
     pub asked: Asked,
@@ -37,9 +39,8 @@ pub struct Held {
     pub tries: u32,
     /// What the answer is good for, once it is yes.
     pub grant: Option<Grant>,
-    /// BigQuery's word for how it ended, and why, where it did not run.
+    /// BigQuery's word for how it ended, where it did not run.
     pub reason: String,
-    pub said: String,
 }
 
 /// Who asked, and through what.
@@ -49,6 +50,8 @@ pub struct Asked {
     pub connection: String,
     pub session: SessionId,
     pub method: String,
+    /// The account that it acts as, if not the connection's own.
+    pub account: Option<String>,
 }
 
 /// One rule's demand.
@@ -120,6 +123,8 @@ pub enum Stand {
     Cancelled,
     /// Yes, and then it could not be sent: refused by what holds now, or by BigQuery.
     Failed,
+    /// What holds is not what was asked then: it is asked again, by another name.
+    Superseded,
 }
 
 impl Stand {
@@ -133,6 +138,7 @@ impl Stand {
             Self::Expired => "expired",
             Self::Cancelled => "cancelled",
             Self::Failed => "failed",
+            Self::Superseded => "superseded",
         }
     }
 }
@@ -160,6 +166,8 @@ pub struct Rest {
     pub rows_at_most: Option<u64>,
     /// What each rule says of it.
     pub texts: Vec<String>,
+    /// Why it ended, where it did not run.
+    pub said: String,
 }
 
 impl Held {
@@ -204,7 +212,7 @@ impl Held {
 
     /// When it may be forgotten: a while after its end, that clients may ask how it ended.
     pub(crate) fn forget_at(&self) -> Timestamp {
-        const KEPT_SECS: i64 = 7 * 86_400;
+        const KEPT_SECS: i64 = 86_400;
         let until = self.grant.as_ref().map_or(self.until, |grant| grant.until.max(self.until));
         match self.stand {
             Stand::Pending | Stand::Approved if self.job.is_some() => Timestamp::from_micros(i64::MAX),

@@ -9,10 +9,10 @@ use registry::HmacKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::webhook::{BadAnswer, HookAnswer, facts, fresh, header, id_of, what};
+use crate::webhook::{BadAnswer, HookAnswer, cut, facts, fresh, header, id_of, what};
 
-/// A section's text holds 3,000 characters, escapes counted; a field 2,000.
-const STATEMENT_CHARS: usize = 500;
+/// A section's text holds 3,000 characters; a field 2,000.
+const STATEMENT_CHARS: usize = 2_500;
 const FIELD_CHARS: usize = 300;
 
 /// The message. Without a secret nobody could press a button, so there are none.
@@ -21,27 +21,32 @@ pub(crate) fn message(card: &Value, url: &str, takes_answers: bool) -> Value {
     let fields: Vec<Value> = facts(card)
         .into_iter()
         .map(|(name, value)| {
-            let value: String = value.chars().take(FIELD_CHARS).collect();
-            json!({"type": "mrkdwn", "text": format!("*{name}*\n{}", escaped(&value))})
+            let value = cut(&value, FIELD_CHARS);
+            json!({"type": "plain_text", "text": format!("{name}\n{value}")})
         })
         .collect();
     let rules: Vec<&str> =
         card["rules"].as_array().into_iter().flatten().filter_map(|rule| rule["rule"].as_str()).collect();
-    let statement = escaped(&what(card, STATEMENT_CHARS));
+    let (statement, is_whole) = what(card, STATEMENT_CHARS);
     let mut blocks = vec![
         json!({"type": "header", "text": {"type": "plain_text", "text": "hansard: approval wanted"}}),
-        json!({"type": "section", "text": {"type": "mrkdwn", "text": format!("```{statement}```")}}),
+        json!({"type": "section", "text": {"type": "plain_text", "text": statement}}),
         json!({"type": "section", "fields": fields}),
         json!({"type": "context", "elements": [{"type": "mrkdwn", "text": format!(
             "Rule {} · `hansard approvals show {id}` · <{url}|record {id}>", escaped(&rules.join(", ")))}]}),
     ];
     if takes_answers {
-        blocks.push(json!({"type": "actions", "block_id": "hansard", "elements": [
-            {"type": "button", "action_id": "approve", "value": id, "style": "primary",
-             "text": {"type": "plain_text", "text": "Approve once"}},
-            {"type": "button", "action_id": "deny", "value": id, "style": "danger",
-             "text": {"type": "plain_text", "text": "Deny"}},
-        ]}));
+        let button = |action: &str, style: &str, text: &str| {
+            json!({"type": "button", "action_id": action, "value": id, "style": style,
+                "text": {"type": "plain_text", "text": text}})
+        };
+        let deny = button("deny", "danger", "Deny");
+        // Nobody agrees by a button to what is not shown whole.
+        let elements = match is_whole {
+            true => vec![button("approve", "primary", "Approve once"), deny],
+            false => vec![deny],
+        };
+        blocks.push(json!({"type": "actions", "block_id": "hansard", "elements": elements}));
     }
     json!({"text": format!("hansard: approval wanted ({id})"), "blocks": blocks})
 }

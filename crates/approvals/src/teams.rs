@@ -10,20 +10,23 @@ use registry::HmacKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::webhook::{BadAnswer, HookAnswer, base64, facts, fresh, header, id_of, what};
+use crate::webhook::{BadAnswer, HookAnswer, base64, cut, facts, fresh, header, id_of, what};
 
 const STATEMENT_CHARS: usize = 2_000;
+const FACT_CHARS: usize = 300;
 
 /// The message.
 pub(crate) fn message(card: &Value, url: &str) -> Value {
     let id = card["id"].as_str().unwrap_or_default();
-    let facts: Vec<Value> =
-        facts(card).into_iter().map(|(name, value)| json!({"title": name, "value": value})).collect();
+    let facts: Vec<Value> = facts(card)
+        .into_iter()
+        .map(|(name, value)| json!({"title": name, "value": plain_text(&cut(&value, FACT_CHARS))}))
+        .collect();
     let content = json!({
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4",
         "body": [
             {"type": "TextBlock", "text": "hansard: approval wanted", "weight": "Bolder", "size": "Medium", "wrap": true},
-            {"type": "TextBlock", "text": what(card, STATEMENT_CHARS), "fontType": "Monospace", "wrap": true},
+            {"type": "TextBlock", "text": plain_text(&what(card, STATEMENT_CHARS).0), "fontType": "Monospace", "wrap": true},
             {"type": "FactSet", "facts": facts},
             {"type": "TextBlock", "isSubtle": true, "wrap": true,
              "text": format!("Answer here: @hansard approve {id}, or @hansard deny {id} and why")},
@@ -32,6 +35,15 @@ pub(crate) fn message(card: &Value, url: &str) -> Value {
     });
     let attachment = json!({"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": null, "content": content});
     json!({"type": "message", "attachments": [attachment]})
+}
+
+/// Without Adaptive Cards' markup: emphasis, links and lists.
+fn plain_text(text: &str) -> String {
+    let escaped = text.chars().flat_map(|one| match one {
+        '*' | '_' | '[' | ']' | '\\' | '`' | '#' => vec!['\\', one],
+        other => vec![other],
+    });
+    escaped.collect()
 }
 
 /// What the channel is answered.

@@ -224,8 +224,8 @@ pub(crate) fn facts(card: &Value) -> Vec<(&'static str, String)> {
     facts.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
 
-/// The statement, or the request where there is none; cut to what a message holds.
-pub(crate) fn what(card: &Value, chars: usize) -> String {
+/// The statement, or the request where there is none, as far as a message holds it, and whether that is all.
+pub(crate) fn what(card: &Value, chars: usize) -> (String, bool) {
     let sql = card["statement"]["sql"].as_str().unwrap_or_default();
     let request = &card["request"];
     let whole = match sql {
@@ -236,9 +236,17 @@ pub(crate) fn what(card: &Value, chars: usize) -> String {
         ),
         sql => sql.to_owned(),
     };
-    match whole.char_indices().nth(chars) {
-        Some((at, _)) => format!("{}\n... ({} characters more)", &whole[..at], whole[at..].chars().count()),
-        None => whole,
+    // A request's body is not shown.
+    let has_more = sql.is_empty() && request["body"].as_str().is_some_and(|body| !body.is_empty());
+    let is_whole = !has_more && whole.chars().count() <= chars;
+    (cut(&whole, chars), is_whole)
+}
+
+/// So many characters, and a word of what was cut off.
+pub(crate) fn cut(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        Some((at, _)) => format!("{} ... ({} characters more)", &text[..at], text[at..].chars().count()),
+        None => text.to_owned(),
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::later::{job_of_query, sent};
 use crate::methods::Shape;
 use crate::route::percent_encode;
+use crate::touches;
 use crate::understand::Plan;
 
 /// What it takes to know what a request would process.
@@ -23,8 +24,7 @@ pub(crate) fn estimating(plan: &Plan, footprint: &Footprint, read: &Bytes) -> Es
 
 /// The same for a call of the Storage API: reading earlier results is free, and appending processes nothing.
 pub(crate) fn estimating_stream(footprint: &Footprint) -> Estimating {
-    let is_anonymous =
-        |table: &String| table.split('.').nth(1).is_some_and(|dataset| dataset.starts_with('_'));
+    let is_anonymous = |table: &String| touches::is_anonymous_result(table);
     let is_free =
         |deed: &Deed| deed.kind != "SELECT" || !deed.read.is_empty() && deed.read.iter().all(is_anonymous);
     match footprint.statements.iter().all(is_free) {
@@ -64,7 +64,14 @@ fn question(plan: &Plan, read: &Bytes) -> Option<Question> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
+struct Reference {
+    location: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 struct Answer {
+    job_reference: Reference,
     statistics: Statistics,
     status: Status,
     error: Error,
@@ -121,6 +128,7 @@ pub(crate) fn read(answer: &Definition) -> DryRun {
     if !status.is_success() {
         return DryRun { failed: format!("its dry run failed: HTTP {status}"), ..DryRun::default() };
     }
+    let location = answer.job_reference.location;
     let statistics = answer.statistics;
     let bytes = number(&statistics.query.total_bytes_processed).or(number(&statistics.total_bytes_processed));
     let referenced = statistics.query.referenced_tables;
@@ -131,7 +139,7 @@ pub(crate) fn read(answer: &Definition) -> DryRun {
         tables.into_iter().map(name).collect()
     });
     let failed = if bytes.is_none() { "its dry run says no bytes".to_owned() } else { String::new() };
-    DryRun { bytes, kind: statistics.query.statement_type, tables, names_all_tables, failed }
+    DryRun { bytes, kind: statistics.query.statement_type, tables, names_all_tables, location, failed }
 }
 
 /// An int64, which BigQuery's JSON writes as a string.

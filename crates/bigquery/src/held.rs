@@ -14,7 +14,7 @@ use crate::understand::Plan;
 /// The answer, in the shape that the method has, narrowed as the client asked.
 pub(crate) fn answer(plan: &Plan, held: &HeldJob<'_>) -> Reply {
     let body = match plan.shape {
-        Shape::Query => waiting_query(held),
+        Shape::Query => waiting_query(held, plan.is_query_door),
         Shape::JobWrapped => json!({"kind": "bigquery#jobCancelResponse", "job": job(held)}),
         _ => job(held),
     };
@@ -30,9 +30,10 @@ pub(crate) fn answer(plan: &Plan, held: &HeldJob<'_>) -> Reply {
     reply
 }
 
-fn waiting_query(held: &HeldJob<'_>) -> Value {
+fn waiting_query(held: &HeldJob<'_>, is_query: bool) -> Value {
+    let kind = if is_query { "bigquery#queryResponse" } else { "bigquery#getQueryResultsResponse" };
     json!({
-        "kind": "bigquery#queryResponse", "jobReference": reference(held, &request(held)), "jobComplete": false,
+        "kind": kind, "jobReference": reference(held, &request(held)), "jobComplete": false,
     })
 }
 

@@ -7,7 +7,7 @@ use gateway::{JobRef, LaterJob, Question};
 use http::Method as Verb;
 use serde_json::{Map, Value, json};
 
-use crate::route::percent_encode;
+use crate::route::{RouteKind, percent_encode};
 use crate::understand::{OUR_LABELS, Plan};
 
 /// Where a member of `QueryRequest` goes in a `Job`.
@@ -72,14 +72,11 @@ pub(crate) fn job_of_query(asked: &Value) -> Value {
     json!({"configuration": configuration, "jobReference": reference})
 }
 
-/// The job that a request makes, as it may be sent later; none if it makes none, or sends data with it.
-pub(crate) fn job(plan: &Plan, read: &Bytes, id: &str) -> Option<LaterJob> {
+/// The job that a request makes, as it may be sent later, named `id` and run in `location` where it says neither; none
+/// if it makes none.
+pub(crate) fn job(plan: &Plan, read: &Bytes, (id, location): (&str, &str)) -> Option<LaterJob> {
     let asked: Value = serde_json::from_slice(sent(plan, read).get(plan.job_json.clone()?)?).ok()?;
-    let mut job = match plan.is_query_door {
-        true => job_of_query(&asked),
-        false if matches!(plan.kind, crate::route::RouteKind::Plain(_)) => asked,
-        false => return None,
-    };
+    let mut job = if plan.is_query_door { job_of_query(&asked) } else { asked };
     if let Some(labels) = job["configuration"]["labels"].as_object_mut() {
         labels.retain(|key, _| !OUR_LABELS.contains(&key.as_str()));
     }
@@ -87,20 +84,30 @@ pub(crate) fn job(plan: &Plan, read: &Bytes, id: &str) -> Option<LaterJob> {
     if configuration.get("labels").is_some_and(|labels| labels.as_object().is_some_and(Map::is_empty)) {
         configuration.remove("labels");
     }
-    let binding = bound_to(&job);
     let reference =
         job.as_object_mut()?.entry("jobReference").or_insert_with(|| json!({})).as_object_mut()?;
     reference.insert("projectId".to_owned(), plan.project.clone().into());
-    let own = reference.get("jobId").and_then(Value::as_str).filter(|own| !own.is_empty());
-    let id = own.unwrap_or(id).to_owned();
-    reference.insert("jobId".to_owned(), id.clone().into());
-    let location = reference.get("location").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let said = |name: &str| reference.get(name).and_then(Value::as_str).filter(|said| !said.is_empty());
+    let own_id = said("jobId").map(str::to_owned);
+    // Whoever asks for it later by its name alone must find it.
+    let location = said("location").unwrap_or(location).to_owned();
+    if !location.is_empty() {
+        reference.insert("location".to_owned(), location.clone().into());
+    }
+    reference.remove("jobId");
+    let binding = job.to_string().into_bytes();
+    let frame = framed(job.clone()).to_string().into_bytes();
+    let is_named = own_id.is_some();
+    let id = own_id.unwrap_or_else(|| id.to_owned());
+    job["jobReference"]["jobId"] = id.clone().into();
     let uri = crate::own_uri(&format!("/bigquery/v2/projects/{}/jobs", percent_encode(&plan.project)));
     Some(LaterJob {
         job: JobRef { project: plan.project.clone(), job: id, location },
+        is_named,
+        is_whole: matches!(plan.kind, RouteKind::Plain(_)),
         question: Question { verb: Verb::POST, uri, body: job.to_string().into() },
-        frame: bound_to(&framed(job)),
         binding,
+        frame,
     })
 }
 
@@ -109,28 +116,13 @@ pub(crate) fn sent<'a>(plan: &'a Plan, read: &'a Bytes) -> &'a Bytes {
     plan.body.as_ref().unwrap_or(read)
 }
 
-/// The same without its text and its parameters.
+/// A job without its text and its parameters.
 fn framed(mut job: Value) -> Value {
     if let Some(query) = job["configuration"]["query"].as_object_mut() {
         query.remove("query");
         query.remove("queryParameters");
     }
     job
-}
-
-/// All that a job says, but for its name: members in one order, whatever order they came in.
-fn bound_to(job: &Value) -> Vec<u8> {
-    let mut job = job.clone();
-    if let Some(reference) = job["jobReference"].as_object_mut() {
-        reference.remove("jobId");
-        reference.remove("projectId");
-    }
-    if job["jobReference"].as_object().is_none_or(Map::is_empty)
-        && let Some(job) = job.as_object_mut()
-    {
-        job.remove("jobReference");
-    }
-    job.to_string().into_bytes()
 }
 
 #[cfg(test)]
@@ -173,16 +165,5 @@ mod tests {
             "jobReference": {"location": "EU"},
         });
         assert_eq!(job_of_query(&asked), expected);
-    }
-
-    #[test]
-    fn a_job_is_bound_to_all_it_says_but_its_name() {
-        let bound = |job: Value| bound_to(&job);
-        let job = json!({"jobReference": {"jobId": "a", "projectId": "p"}, "configuration": {"query": {"query": "q"}}});
-        let other = json!({"configuration": {"query": {"query": "q"}}, "jobReference": {"jobId": "b"}});
-        assert_eq!(bound(job.clone()), bound(other));
-        let moved = json!({"jobReference": {"jobId": "a", "location": "EU"}, "configuration": {"query": {"query": "q"}}});
-        assert_ne!(bound(job.clone()), bound(moved));
-        assert_ne!(bound(job), bound(json!({"configuration": {"query": {"query": "q "}}})));
     }
 }

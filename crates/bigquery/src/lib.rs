@@ -158,9 +158,9 @@ impl Upstream for BigQuery {
         }
     }
 
-    fn later(&self, action: &Action<Plan>, request: &Request, id: &str) -> Option<LaterJob> {
+    fn later(&self, action: &Action<Plan>, request: &Request, named: (&str, &str)) -> Option<LaterJob> {
         match &action.plan {
-            Plan::Rest(plan) => later::job(plan, request.body.read(), id),
+            Plan::Rest(plan) => later::job(plan, request.body.read(), named),
             Plan::Storage(_) => None,
         }
     }

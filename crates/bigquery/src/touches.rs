@@ -59,6 +59,13 @@ pub(crate) fn anonymous(dataset: &str, table: &str) -> Option<Owned> {
         .then(|| Owned { kind: OwnedKind::Table, name: format!("{dataset}.{table}") })
 }
 
+/// Whether a table, `project.dataset.table`, is an earlier result that BigQuery itself made.
+pub(crate) fn is_anonymous_result(table: &str) -> bool {
+    let mut parts = table.rsplitn(3, '.');
+    let (name, dataset) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    dataset.starts_with(HIDDEN_DATASET) && name.starts_with(ANONYMOUS_TABLE)
+}
+
 /// Everything that a request reaches for.
 pub(crate) fn touches(route: &Route, method: Option<&'static Method>, reached: &Reached<'_>) -> Vec<Touch> {
     let mut touches = Vec::new();

@@ -46,16 +46,24 @@ pub trait Running: Send + Sync {
     /// Tries a connection's credential; none if there is no such connection.
     fn test_connection<'a>(&'a self, name: &'a str) -> Tested<'a>;
 
-    /// What waits for an answer or was answered, as far as a reader may see it; one of them, or all.
+    /// What waits for an answer or was answered, as far as a reader may see it.
     fn approvals<'a>(
         &'a self,
-        one: Option<RecordId>,
+        which: Which,
         reader: &'a Actor,
         reads_all: bool,
     ) -> Later<'a, Vec<serde_json::Value>>;
 
     /// Answers one: what it came to, or a status and why not.
     fn answer(&self, id: RecordId, actor: Actor, answer: Answer) -> Later<'_, Answered>;
+}
+
+/// Which of what is held.
+#[derive(Clone, Copy, Debug)]
+pub enum Which {
+    One(RecordId),
+    Pending,
+    All,
 }
 
 /// Somebody's answer to what is held.

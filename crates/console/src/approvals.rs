@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::api::{Answer, Api, ApiRequest, Running, pairs};
+use crate::api::{Answer, Api, ApiRequest, Running, Which, pairs};
 use crate::stream::{ApiReply, failure, lines, object};
 
 /// Exchanges of the session that whoever answers is shown.
@@ -55,8 +55,8 @@ pub(crate) async fn list(api: &Api, request: &ApiRequest) -> ApiReply {
         Ok(pairs) => pairs.iter().any(|(name, value)| name == "all" && value == "true"),
         Err(error) => return failure(StatusCode::BAD_REQUEST, error),
     };
-    let mut shown = running.approvals(None, &request.actor, request.reads_all).await;
-    shown.retain(|one| all || one["stand"] == "pending");
+    let which = if all { Which::All } else { Which::Pending };
+    let shown = running.approvals(which, &request.actor, request.reads_all).await;
     lines(move |out| {
         let _ = shown.iter().try_for_each(|one| out.object(one));
         Ok(())
@@ -69,7 +69,7 @@ pub(crate) async fn show(api: Arc<Api>, id: &str, request: &ApiRequest) -> ApiRe
         (Ok(running), Ok(id)) => (running, id),
         (Err(reply), _) | (_, Err(reply)) => return reply,
     };
-    let found = running.approvals(Some(id), &request.actor, request.reads_all).await.pop();
+    let found = running.approvals(Which::One(id), &request.actor, request.reads_all).await.pop();
     let Some(mut card) = found else { return unknown(id) };
     let session = card["session"].as_str().and_then(|text| text.parse::<SessionId>().ok());
     if let Some(session) = session

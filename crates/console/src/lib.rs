@@ -13,6 +13,6 @@ mod stream;
 
 pub use api::{
     Access, Answer, Answered, Api, ApiRequest, ApiSettings, Ending, Later, RowText, RowTexts, Running,
-    Tested, needs,
+    Tested, Which, needs,
 };
 pub use stream::{ApiBody, ApiReply};

@@ -72,6 +72,8 @@ pub(crate) struct Judged {
     pub(crate) rows: Option<RowsMost>,
     /// Tables to keep before it is forwarded.
     pub(crate) keeps: Vec<Keep>,
+    /// The yes that it uses.
+    pub(crate) grant: Option<RecordId>,
     /// The billing project, and where it runs; empty if that is not said.
     pub(crate) place: (String, String),
 }
@@ -264,7 +266,7 @@ impl<U: Upstream> Gateway<U> {
             account: known.asker.as_ref().and_then(|asker| asker.account.clone()),
             task: who.principal.task.clone(),
             session,
-            caused_by: released.map(|held| held.id).or(known.repeats),
+            caused_by: released.map(|held| held.record).or(known.repeats),
         };
         let goes_on = ruled.is_ok() && !matches!(known.met, Some(Met::Waits { .. }));
         let mut intent = intent(rulebook, by, request, &mut known, goes_on);
@@ -286,6 +288,10 @@ impl<U: Upstream> Gateway<U> {
                 .unwrap_or_default(),
             rows: known.ruling.rows.take(),
             keeps: std::mem::take(&mut known.ruling.snapshots),
+            grant: match &known.met {
+                Some(Met::Granted(held)) if released.is_none() => Some(held.id),
+                _ => None,
+            },
             place: (known.project.clone(), intent.target.location.clone()),
         };
         let text = known.ruling.demands.first().map(|demand| demand.text.clone()).unwrap_or_default();
@@ -418,9 +424,7 @@ impl<U: Upstream> Gateway<U> {
             known.repeats =
                 self.repeats(&asker, action.starts.as_ref(), action.retry.as_deref(), marks.record).await;
             let starts = action.starts.as_ref().filter(|_| released.is_none());
-            if let Some(held) = starts.and_then(|job| self.desk.job(&job.project, &job.job))
-                && let Some(job) = &held.job
-            {
+            if let Some(job) = starts.filter(|job| self.desk.job(&job.project, &job.job).is_some()) {
                 return Err(duplicate(job));
             }
         }
@@ -492,7 +496,7 @@ impl<U: Upstream> Gateway<U> {
         };
         known.ruling = decide(&footprint, policy::Estimate::default());
         let demands = |ruling: &policy::Ruling| ruling.denial.is_none() && !ruling.demands.is_empty();
-        let mut unknown = String::new();
+        let (mut unknown, mut location) = (String::new(), action.location.clone());
         // Where something is not known that a rule asks about, the upstream may know; and whoever is to say yes wants
         // to know what it costs.
         let is_open = !known.ruling.is_plain() && is_for_the_upstream_to_say(&footprint);
@@ -507,6 +511,9 @@ impl<U: Upstream> Gateway<U> {
             known.ruling = decide(&footprint, estimate);
             known.estimate = dry_run.bytes;
             unknown = dry_run.failed;
+            if location.is_empty() {
+                location = dry_run.location;
+            }
         }
         if let Some(denial) = known.ruling.denial.take() {
             known.footprint = is_read.then_some(footprint);
@@ -525,13 +532,14 @@ impl<U: Upstream> Gateway<U> {
                 policy: &rulebook.policy,
                 footprint: &footprint,
                 estimate: (known.estimate, unknown),
+                location: &location,
                 ruling: &known.ruling,
             };
             known.met = Some(self.meet(&demanded, released).await?);
         }
         known.footprint = is_read.then_some(footprint);
         let principal = asker.principal.clone();
-        let is_statement = known.footprint.as_ref().is_some_and(|footprint| !footprint.kind.is_empty());
+        let is_statement = known.footprint.as_ref().is_some_and(|footprint| !footprint.statements.is_empty());
         // What was held was counted when it was asked.
         for pace in known.ruling.paces.iter().filter(|_| is_statement && released.is_none()) {
             let counted = self.paces.count(&pace.rule, &principal, pace.per_minute, now);

@@ -44,6 +44,14 @@ pub struct Answered {
     pub sent: Option<Sent>,
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    One(RecordId),
+    Pending,
+    All,
+}
+
 /// Why an answer does nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotAnswered {
@@ -67,32 +75,44 @@ impl<U: Upstream> Gateway<U> {
             let held = self.desk.get(answering.id).ok_or(NotAnswered::Unknown)?;
             self.take_answer(&held, &answering).await?
         };
+        // What is sent is not waited for by whoever answers something else.
+        let Some(held) = held else { return Err(self.reconsider(answering.id).await) };
         let is_to_send = held.stand == Stand::Approved && held.job.is_some();
         let sent = if is_to_send { Some(self.send_held(&held).await) } else { None };
         let held = self.desk.get(held.id).unwrap_or(held);
         Ok(Answered { held, sent })
     }
 
-    async fn take_answer(&self, held: &Arc<Held>, answering: &Answering) -> Result<Arc<Held>, NotAnswered> {
+    /// None: the configuration changed meanwhile, so it is to be decided anew.
+    async fn take_answer(
+        &self,
+        held: &Arc<Held>,
+        answering: &Answering,
+    ) -> Result<Option<Arc<Held>>, NotAnswered> {
         let now = self.clock.now();
         if held.is_pending() && held.until <= now {
             self.expire(held).await.map_err(NotAnswered::Unrecorded)?;
             return Err(NotAnswered::Over("it has expired".to_owned()));
         }
-        if !held.is_pending() {
-            return Err(NotAnswered::Over(format!("it is {} already", held.stand.word())));
-        }
         let rest = self.desk.rest(held.id).await;
         let rest = rest.map_err(|error| NotAnswered::Unrecorded(error.to_string()))?;
+        let is_live =
+            held.grant.as_ref().is_some_and(|grant| grant.until > now && grant.uses_left != Some(0));
+        let takes_back = is_live && matches!(answering.says, Says::No { .. });
+        if !held.is_pending() && !takes_back {
+            let said = if rest.said.is_empty() { String::new() } else { format!(": {}", rest.said) };
+            return Err(NotAnswered::Over(format!("it is {} already{said}", held.stand.word())));
+        }
         let approver = Principal::from(&answering.actor);
         let rules = self.may_answer(held, &rest, &approver)?;
         let by = format!("{}/{}", approver.idp, approver.id);
-        let (next, event) = match &answering.says {
-            Says::No { reason } => denied(held, (&by, &approver), reason),
+        let (next, event, rest) = match &answering.says {
+            Says::No { reason } if takes_back => taken_back(held, &by, reason),
+            Says::No { reason } => denied(held, rest, (&by, &approver), reason),
             Says::Yes { scope, secs } => {
                 let secs = checked(held, *scope, *secs)?;
                 if held.policy != self.rulebook().policy {
-                    return Err(self.reconsider(held).await);
+                    return Ok(None);
                 }
                 // By whatever way they answer, one person has one voice.
                 let is_theirs = |vote: &Vote| {
@@ -104,12 +124,14 @@ impl<U: Upstream> Gateway<U> {
                 }
                 let name = shown(&approver);
                 let vote = Vote { by, name, at: now, rules, scope: *scope, secs };
-                agreed(held, vote, now)
+                let (next, event) = agreed(held, vote, now);
+                (next, event, None)
             }
         };
         let recorded = self.step(held.asked.session, answering.actor.clone(), event).await;
         recorded.map_err(NotAnswered::Unrecorded)?;
-        self.desk.change(next, None).await.map_err(|error| NotAnswered::Over(error.to_string()))
+        let changed = self.desk.change(next, rest.as_ref()).await;
+        changed.map(Some).map_err(|error| NotAnswered::Over(error.to_string()))
     }
 
     /// The rules for which somebody may answer; never their own request, and never as a program.
@@ -155,15 +177,18 @@ impl<U: Upstream> Gateway<U> {
     }
 
     /// The rules changed while it was held: it waits as they are now, or it is sent or ends by them.
-    async fn reconsider(&self, held: &Arc<Held>) -> NotAnswered {
+    async fn reconsider(&self, id: RecordId) -> NotAnswered {
+        let Some(held) = self.desk.get(id) else { return NotAnswered::Unknown };
         if held.job.is_none() {
             return NotAnswered::Over(
                 "the configuration changed since it was held; whoever asked must ask again".to_owned(),
             );
         }
-        let sent = self.send_held(held).await;
+        let sent = self.send_held(&held).await;
         let what = match sent {
-            Sent::AskedAgain(_) => "it was asked again under it: look at it, then answer".to_owned(),
+            Sent::AskedAgain { id, .. } => {
+                format!("it was asked again under it as {id}: look at that, then answer")
+            }
             Sent::Released(record) => format!("it needs no approval any more and runs, record {record}"),
             Sent::Failed(why) => format!("it is refused by it: {why}"),
             Sent::Later(why) => format!("it could not be decided anew yet: {why}"),
@@ -172,16 +197,12 @@ impl<U: Upstream> Gateway<U> {
     }
 
     /// What is held or was, as far as somebody may see it, the oldest first: all for whoever reads everything, else
-    /// their own and what they may answer. Where `one` is named, that alone.
-    pub async fn held_requests(
-        &self,
-        one: Option<RecordId>,
-        reader: &Principal,
-        reads_all: bool,
-    ) -> Vec<Value> {
-        let all = match one {
-            Some(id) => self.desk.get(id).into_iter().collect(),
-            None => self.desk.all(),
+    /// their own and what they may answer.
+    pub async fn held_requests(&self, which: Which, reader: &Principal, reads_all: bool) -> Vec<Value> {
+        let all = match which {
+            Which::One(id) => self.desk.get(id).into_iter().collect(),
+            Which::Pending => self.desk.all(Held::is_pending),
+            Which::All => self.desk.all(|_| true),
         };
         let mut shown = Vec::new();
         for held in all {
@@ -235,20 +256,30 @@ fn agreed(held: &Held, vote: Vote, now: record::Timestamp) -> (Held, Value) {
     (next, event)
 }
 
-fn denied(held: &Held, (by, approver): (&str, &Principal), reason: &str) -> (Held, Value) {
+fn denied(
+    held: &Held,
+    rest: Rest,
+    (by, approver): (&str, &Principal),
+    reason: &str,
+) -> (Held, Value, Option<Rest>) {
     let rules: Vec<&str> = held.demands.iter().map(|demand| demand.rule.as_str()).collect();
-    let mut next = held.clone();
-    next.stand = Stand::Denied;
-    "accessDenied".clone_into(&mut next.reason);
     let end = if reason.ends_with(['.', '!', '?']) { "" } else { "." };
-    next.said = format!(
+    let said = format!(
         "Access Denied: hansard rule '{}' wants an approval, and {} denied it: {reason}{end} Record {}",
         rules.join("', '"),
         shown(approver),
-        held.id
+        held.record
     );
+    let next = Held { stand: Stand::Denied, reason: "accessDenied".to_owned(), ..held.clone() };
     let event = json!({"action": "approval.deny", "approval": held.id, "by": by, "reason": reason});
-    (next, event)
+    (next, event, Some(Rest { said, ..rest }))
+}
+
+/// A yes that was good for more than once is good for nothing more.
+fn taken_back(held: &Held, by: &str, reason: &str) -> (Held, Value, Option<Rest>) {
+    let stand = if held.job.is_none() { Stand::Denied } else { held.stand };
+    let event = json!({"action": "approval.take_back", "approval": held.id, "by": by, "reason": reason});
+    (Held { grant: None, stand, ..held.clone() }, event, None)
 }
 
 /// What whoever answers is shown.
@@ -284,6 +315,6 @@ pub(crate) fn card(held: &Held, rest: &Rest, may_answer: bool) -> Value {
         })).collect::<Vec<_>>(),
         "votes": held.votes.iter().map(|vote| json!({"by": vote.by, "name": vote.name, "at": vote.at,
             "scope": vote.scope})).collect::<Vec<_>>(),
-        "grant": held.grant, "said": held.said,
+        "grant": held.grant, "said": rest.said, "record": held.record,
     })
 }

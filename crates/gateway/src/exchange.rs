@@ -61,7 +61,7 @@ pub struct Gateway<U> {
     pub(crate) retries: Retries,
     pub(crate) lookups: Lookups,
     pub(crate) paces: Paces,
-    pub(crate) histories: Histories,
+    pub(crate) histories: Arc<Histories>,
     pub(crate) sending: Sending,
     rulebook: RwLock<Arc<Rulebook>>,
 }
@@ -90,7 +90,7 @@ impl<U: Upstream> Gateway<U> {
             retries: Retries::default(),
             lookups: Lookups::default(),
             paces: Paces::default(),
-            histories: Histories::default(),
+            histories: Arc::default(),
             sending: Sending::default(),
             rulebook: RwLock::new(Arc::new(config.rulebook)),
         }

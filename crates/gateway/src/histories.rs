@@ -109,6 +109,9 @@ impl Histories {
         if sessions.len() >= SESSIONS_MAX {
             let since = now.plus_secs(-QUIET_SECS);
             sessions.retain(|_, past| past.last.is_some_and(|last| last > since));
+            if sessions.len() >= SESSIONS_MAX {
+                sessions.clear();
+            }
         }
         let past = sessions.entry(session).or_default();
         past.last = Some(now);
@@ -125,7 +128,11 @@ impl Histories {
             past.fingerprints.push(footprint.fingerprint.clone(), now);
         }
         for table in footprint.tables() {
-            if past.tables.len() < KNOWN_MAX && past.tables.insert(table) {
+            // Beyond that it is remembered anew: what was known counts as new once more.
+            if past.tables.len() >= KNOWN_MAX {
+                past.tables.clear();
+            }
+            if past.tables.insert(table) {
                 past.new_tables.push((), now);
             }
         }
@@ -140,13 +147,18 @@ impl Histories {
         }
         match ended.failed {
             _ if ended.fingerprint.is_empty() => {}
-            Some(true)
-                if past.failures.len() < KNOWN_MAX || past.failures.contains_key(ended.fingerprint) =>
-            {
+            Some(true) => {
+                // Beyond that it is remembered anew, those that failed once first.
+                if past.failures.len() >= KNOWN_MAX && !past.failures.contains_key(ended.fingerprint) {
+                    past.failures.retain(|_, count| *count > 1);
+                    if past.failures.len() >= KNOWN_MAX {
+                        past.failures.clear();
+                    }
+                }
                 *past.failures.entry(ended.fingerprint.to_owned()).or_default() += 1;
             }
             Some(false) => drop(past.failures.remove(ended.fingerprint)),
-            Some(true) | None => {}
+            None => {}
         }
     }
 }

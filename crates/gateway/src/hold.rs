@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::admission::{Permit, header};
 use crate::exchange::Gateway;
-use crate::limits::{HELD_POLL_MAX, HELD_TEXT_BYTES_MAX};
+use crate::limits::{ASKED_MAX, HELD_JOB_BYTES_MAX, HELD_POLL_MAX, HELD_TEXT_BYTES_MAX};
 use crate::ownership::Asker;
 use crate::refusal::{Reason, Refusal};
 use crate::release;
@@ -49,6 +49,8 @@ pub(crate) struct Demanded<'a, P> {
     pub(crate) policy: &'a str,
     pub(crate) footprint: &'a Footprint,
     pub(crate) estimate: (Option<u64>, String),
+    /// Where it would run; empty if that is not known.
+    pub(crate) location: &'a str,
     pub(crate) ruling: &'a Ruling,
 }
 
@@ -74,32 +76,71 @@ impl<U: Upstream> Gateway<U> {
         released: Option<&Held>,
     ) -> Result<Met, Refusal> {
         let Demanded { action, request, asker, .. } = demanded;
-        let later = self.upstream.later(action, request, &format!("hsd_{}", demanded.record));
+        let now = self.clock.now();
+        let named = format!("hsd_{}", demanded.record);
+        let later = self.upstream.later(action, request, (&named, demanded.location));
         let wanted = demanded.wanted(later.as_ref());
+        let mark = action.retry.clone().unwrap_or_default();
         if let Some(held) = released.filter(|held| is_same(held, &wanted)) {
             return Ok(Met::Granted(Arc::new(held.clone())));
         }
         if released.is_none() {
-            let granted = self.desk.take_grant(&wanted, self.clock.now()).await;
-            let granted = granted.map_err(|error| unheld(&error))?;
-            if let Some(held) = granted {
+            // What was sent before with this mark is this statement, whatever became of it.
+            let marked = (!mark.is_empty()).then(|| self.desk.marked(&asker.principal, &mark, now)).flatten();
+            if let Some(held) = marked {
+                return Ok(Met::Waits { held, rest: None });
+            }
+            if let Some(held) = self.desk.covering(&wanted, now) {
                 return Ok(Met::Granted(held));
             }
             if let Some(held) = self.desk.same(&wanted) {
                 return Ok(Met::Waits { held, rest: None });
             }
-        }
-        let mark = action.retry.clone().unwrap_or_default();
-        if let Some(held) = (!mark.is_empty() && released.is_none())
-            .then(|| self.desk.marked(&asker.principal, &mark))
-            .flatten()
-        {
-            return Ok(Met::Waits { held, rest: None });
+            if let Some(later) = &later {
+                self.may_wait(later, demanded).await?;
+            }
         }
         let rows_at_most = self.rows_at_most(demanded).await;
         let rest = demanded.rest(later.as_ref(), rows_at_most);
-        let held = demanded.held(&wanted, later.map(|later| later.job), mark, self.clock.now());
+        let job = later.filter(|later| later.is_whole).map(|later| later.job);
+        let held = demanded.held(&wanted, job, mark, now);
         Ok(Met::Waits { held: Arc::new(held), rest: Some(Box::new(rest)) })
+    }
+
+    /// Whether a job may be kept: it is not too long, and a name of its client's own is not another job's already.
+    async fn may_wait(&self, later: &LaterJob, demanded: &Demanded<'_, U::Plan>) -> Result<(), Refusal> {
+        if later.question.body.len() > HELD_JOB_BYTES_MAX {
+            let message = format!("hansard holds jobs of at most {HELD_JOB_BYTES_MAX} bytes for approval.");
+            return Err(Refusal::new(Reason::TooLarge, message));
+        }
+        if !later.is_named || !later.is_whole {
+            return Ok(());
+        }
+        let by = (demanded.asker.connection.as_str(), demanded.asker.account.as_deref());
+        match self.is_there(by, &later.job, demanded.record).await {
+            Some(false) => Ok(()),
+            Some(true) => Err(duplicate(&later.job)),
+            None => Err(Refusal::new(
+                Reason::Upstream,
+                "BigQuery did not say whether the job's name is free, so it was not held. Try again.",
+            )),
+        }
+    }
+
+    /// Whether BigQuery knows a job; none if nobody could say.
+    pub(crate) async fn is_there(
+        &self,
+        by: (&str, Option<&str>),
+        job: &JobRef,
+        cause: RecordId,
+    ) -> Option<bool> {
+        let asked = Box::pin(self.probe(by, self.upstream.ask_job(job), Some(cause)));
+        let answer = tokio::time::timeout(ASKED_MAX, asked).await.ok()??;
+        match answer.status {
+            status if status.is_success() => Some(true),
+            http::StatusCode::NOT_FOUND => Some(false),
+            _ => None,
+        }
     }
 
     /// How many rows the tables have that it changes, where all of them say so.
@@ -112,11 +153,12 @@ impl<U: Upstream> Gateway<U> {
             return None;
         }
         let by = (demanded.asker.connection.as_str(), demanded.asker.account.as_deref());
+        let until = tokio::time::Instant::now() + ASKED_MAX;
         let mut rows = 0u64;
         for table in tables {
             let question = self.upstream.ask_rows(table)?;
             let asked = Box::pin(self.probe(by, question, Some(demanded.record)));
-            let answer = tokio::time::timeout(Duration::from_secs(5), asked).await.ok()??;
+            let answer = tokio::time::timeout_at(until, asked).await.ok()??;
             rows = rows.saturating_add(self.upstream.read_rows(&answer.body)?);
         }
         Some(rows)
@@ -135,8 +177,13 @@ impl<U: Upstream> Gateway<U> {
         };
         let (reply, is_recorded) = match &held.job {
             Some(job) => {
-                let body = self.desk.rest(held.id).await.map(|rest| rest.body).unwrap_or_default();
-                let reply = self.upstream.answer_held(&plan, &seen(&held, &job_ref(job), body.as_bytes()));
+                let rest = match self.desk.rest(held.id).await {
+                    Ok(rest) => rest,
+                    Err(error) => return self.refuse(speaks, unheld(&error), open).await,
+                };
+                let job = job_ref(job);
+                let waits = HeldJob { ended: None, ..seen(&held, &rest, &job) };
+                let reply = self.upstream.answer_held(&plan, &waits);
                 let said = ("held".to_owned(), text);
                 release::own(self, speaks, open, (Outcome::Held, said), reply).await
             }
@@ -147,15 +194,25 @@ impl<U: Upstream> Gateway<U> {
         };
         if !is_recorded && is_new {
             // Whoever asked was told that nothing was done: so it stays.
-            let mut next = (*held).clone();
-            next.stand = Stand::Cancelled;
-            "stopped".clone_into(&mut next.reason);
-            "Its record could not be closed.".clone_into(&mut next.said);
-            let _ = self.desk.change(next, None).await;
+            let said = "Its record could not be closed.";
+            let _ = self.end(&held, Stand::Cancelled, "stopped", said.to_owned()).await;
         } else if is_new {
             self.announce(&held).await;
         }
         reply
+    }
+
+    /// It ends without a beginning; `said` lies sealed, for it may speak of the statement.
+    pub(crate) async fn end(
+        &self,
+        held: &Held,
+        stand: Stand,
+        reason: &str,
+        said: String,
+    ) -> Result<Arc<Held>, DeskError> {
+        let rest = Rest { said, ..self.desk.rest(held.id).await? };
+        let next = Held { stand, reason: reason.to_owned(), ..held.clone() };
+        self.desk.change(next, Some(&rest)).await
     }
 
     async fn keep(&self, held: &Held, rest: &Rest) -> Result<Arc<Held>, Refusal> {
@@ -165,7 +222,7 @@ impl<U: Upstream> Gateway<U> {
             let claim = Claim { owned: vec![owned], owner, at: held.at, follow: None, spent: None };
             match self.owners.claim(claim).await {
                 Ok(Claimed::Owned { .. }) => {}
-                Ok(Claimed::Taken(_)) => return Err(duplicate(job)),
+                Ok(Claimed::Taken(_)) => return Err(duplicate(&job_ref(job))),
                 Err(error) => {
                     tracing::error!(%error, "a held job can't be claimed");
                     return Err(Refusal::unrecorded());
@@ -226,17 +283,14 @@ impl<U: Upstream> Gateway<U> {
         let Some(job) = held.job.as_ref().map(job_ref) else {
             return self.refuse(speaks, Refusal::unrecorded(), open).await;
         };
-        if let (Awaiting::Results(_), false) =
-            (how, matches!(held.stand, Stand::Pending | Stand::Approved | Stand::Released))
-        {
-            let refusal = Refusal::new(reason(&held.reason), held.said.clone());
-            return self.refuse(speaks, refusal, open).await;
-        }
-        let body = match self.desk.rest(held.id).await {
-            Ok(rest) => rest.body,
+        let rest = match self.desk.rest(held.id).await {
+            Ok(rest) => rest,
             Err(error) => return self.refuse(speaks, unheld(&error), open).await,
         };
-        let reply = self.upstream.answer_held(permit.plan(), &seen(&held, &job, body.as_bytes()));
+        if let (Awaiting::Results(_), false) = (how, waits(&held)) {
+            return self.refuse(speaks, Refusal::new(reason(&held.reason), rest.said), open).await;
+        }
+        let reply = self.upstream.answer_held(permit.plan(), &seen(&held, &rest, &job));
         release::own(self, speaks, open, (Outcome::Ok, (String::new(), String::new())), reply).await.0
     }
 }
@@ -245,12 +299,14 @@ impl<P> Demanded<'_, P> {
     fn wanted(&self, later: Option<&LaterJob>) -> Wanted<'_> {
         let does = does(self.footprint);
         let binding = match later {
-            Some(later) => later.binding.clone(),
+            Some(later) if later.is_whole => later.binding.clone(),
+            // Its data is still to come, so its configuration is what is bound.
+            Some(later) => [self.request.head.uri.path().as_bytes(), &later.binding].concat(),
             None => self.request_itself(),
         };
-        let is_like = self.footprint.is_certain() && !self.footprint.fingerprint.is_empty();
+        let is_like = self.footprint.is_about_rows() && !self.footprint.fingerprint.is_empty();
         let alike = later
-            .filter(|_| is_like)
+            .filter(|later| is_like && later.is_whole)
             .map(|later| ledger::sha256(&[&does.0[..], later.frame.as_slice()].concat()));
         Wanted {
             owner: self.asker.principal.clone(),
@@ -264,8 +320,7 @@ impl<P> Demanded<'_, P> {
         }
     }
 
-    /// What a request is that is no job: method, address, what its headers say, and what was read of its body. Of
-    /// an upload that is its configuration, for its data is still to come.
+    /// What a request is that makes no job: method, address, what its headers say, and its body.
     fn request_itself(&self) -> Vec<u8> {
         let head = &self.request.head;
         let mut said = format!("{} {}\n", head.method, head.uri).into_bytes();
@@ -281,6 +336,7 @@ impl<P> Demanded<'_, P> {
         let waits = demands.iter().map(|demand| demand.expires_secs).min().unwrap_or_default();
         Held {
             id: self.record,
+            record: self.record,
             version: 0,
             stand: Stand::Pending,
             asked: Asked {
@@ -288,6 +344,7 @@ impl<P> Demanded<'_, P> {
                 connection: self.asker.connection.clone(),
                 session: self.session,
                 method: self.method.to_owned(),
+                account: self.asker.account.clone(),
             },
             demands,
             policy: self.policy.to_owned(),
@@ -303,7 +360,6 @@ impl<P> Demanded<'_, P> {
             tries: 0,
             grant: None,
             reason: String::new(),
-            said: String::new(),
         }
     }
 
@@ -316,11 +372,11 @@ impl<P> Demanded<'_, P> {
             .chain(KEPT_HEADERS)
             .map(|name| ((*name).to_owned(), header(self.request, name)));
         let (verb, uri, body) = match later {
-            Some(later) => {
+            Some(later) if later.is_whole => {
                 let question = &later.question;
                 (question.verb.to_string(), question.uri.to_string(), text(&question.body, usize::MAX))
             }
-            None => {
+            _ => {
                 let body = text(self.request.body.read(), HELD_TEXT_BYTES_MAX);
                 (head.method.to_string(), head.uri.to_string(), body)
             }
@@ -341,6 +397,7 @@ impl<P> Demanded<'_, P> {
             estimate_unknown: self.estimate.1.clone(),
             rows_at_most,
             texts: self.ruling.demands.iter().map(|demand| demand.text.clone()).collect(),
+            said: String::new(),
         }
     }
 }
@@ -380,17 +437,20 @@ pub(crate) fn job_ref(job: &Job) -> JobRef {
     JobRef { project: job.project.clone(), job: job.job.clone(), location: job.location.clone() }
 }
 
-pub(crate) fn duplicate(job: &Job) -> Refusal {
-    let message = format!("Already Exists: Job {}:{}. It waits for approval, or did.", job.project, job.job);
+pub(crate) fn duplicate(job: &JobRef) -> Refusal {
+    let message = format!("Already Exists: Job {}:{}", job.project, job.job);
     Refusal::new(Reason::Duplicate, message)
 }
 
-fn seen<'a>(held: &'a Held, job: &'a JobRef, body: &'a [u8]) -> HeldJob<'a> {
-    let waits = matches!(held.stand, Stand::Pending | Stand::Approved | Stand::Released);
+fn waits(held: &Held) -> bool {
+    matches!(held.stand, Stand::Pending | Stand::Approved | Stand::Released)
+}
+
+fn seen<'a>(held: &'a Held, rest: &'a Rest, job: &'a JobRef) -> HeldJob<'a> {
     HeldJob {
         job,
-        ended: (!waits).then_some((held.reason.as_str(), held.said.as_str())),
-        body,
+        ended: (!waits(held)).then_some((held.reason.as_str(), rest.said.as_str())),
+        body: rest.body.as_bytes(),
         created: held.at,
         user: &held.asked.principal.email,
     }

@@ -3,9 +3,9 @@
 
 use approvals::{DeskError, Held, Rest, Stand};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use ledger::EventDraft;
+use ledger::{EventDraft, OpenRecord};
 use record::{Actor, Client, Outcome, RecordId, RecordKind, SessionId, Status, Timestamp};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::admission::Ruling;
 use crate::exchange::Gateway;
-use crate::hold::unheld;
-use crate::limits::{PROBE_BYTES_MAX, UNSENT_SECS_MAX};
+use crate::hold::{Hold, job_ref, unheld};
+use crate::limits::{PROBE_BYTES_MAX, SEND_HELD_MAX, UNSENT_SECS_MAX};
 use crate::refusal::{Reason, Refusal};
 use crate::request::{Request, own_request};
 use crate::upstream::{Question, Speaks, Upstream};
@@ -24,25 +24,35 @@ const TRY_AGAIN_SECS: i64 = 5;
 
 /// Jobs that are being sent, and when those that could not be are tried again.
 #[derive(Default)]
-pub(crate) struct Sending(Mutex<HashMap<RecordId, Option<Timestamp>>>);
+pub(crate) struct Sending(Arc<Mutex<HashMap<RecordId, Option<Timestamp>>>>);
 
-impl Sending {
-    /// Whether the caller is to send it now.
-    fn begin(&self, id: RecordId, now: Timestamp) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match known.get(&id) {
-            Some(None) => false,
-            Some(Some(again)) if *again > now => false,
-            _ => known.insert(id, None).is_none_or(|before| before.is_some()),
+/// One job's place among them, given back whatever happens to whoever sends it.
+pub(crate) struct Place {
+    sending: Sending,
+    id: RecordId,
+    again: Option<Timestamp>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut known = self.sending.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.again {
+            Some(_) => drop(known.insert(self.id, self.again)),
+            None => drop(known.remove(&self.id)),
         }
     }
+}
 
-    fn end(&self, id: RecordId, again: Option<Timestamp>) {
+impl Sending {
+    /// A place for whoever sends it now; none if somebody does, or it is not to be tried yet.
+    fn begin(&self, id: RecordId, now: Timestamp) -> Option<Place> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match again {
-            Some(_) => drop(known.insert(id, again)),
-            None => drop(known.remove(&id)),
+        match known.get(&id) {
+            Some(None) => return None,
+            Some(Some(again)) if *again > now => return None,
+            _ => drop(known.insert(id, None)),
         }
+        Some(Place { sending: Self(self.0.clone()), id, again: None })
     }
 }
 
@@ -53,118 +63,145 @@ pub enum Sent {
     Released(RecordId),
     /// It can't, and why.
     Failed(String),
-    /// What holds now is not what was agreed to: it waits for another answer.
-    AskedAgain(String),
+    /// What holds now is not what was agreed to: it waits for another answer, by another name.
+    AskedAgain { id: RecordId, why: String },
     /// Nobody could say; it is tried again.
     Later(String),
 }
 
 impl<U: Upstream> Gateway<U> {
+    /// Uses a yes for a request that is about to go.
+    pub(crate) async fn use_grant(&self, id: RecordId) -> Result<(), Refusal> {
+        match self.desk.use_grant(id, self.clock.now()).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Refusal::new(
+                Reason::Denied,
+                format!("Access Denied: the approval {id} is used up or taken back. Ask again."),
+            )),
+            Err(error) => Err(unheld(&error)),
+        }
+    }
+
     /// Sends a job that was allowed. It is sent by one caller at a time.
     pub(crate) async fn send_held(&self, held: &Arc<Held>) -> Sent {
         let now = self.clock.now();
-        if !self.sending.begin(held.id, now) {
+        let Some(mut place) = self.sending.begin(held.id, now) else {
             return Sent::Later("it is being sent".to_owned());
-        }
-        let sent = match self.try_to_send(held).await {
-            Ok(sent) => sent,
-            Err(error) => Sent::Later(error.to_string()),
         };
-        let again = matches!(sent, Sent::Later(_)).then(|| now.plus_secs(TRY_AGAIN_SECS));
-        self.sending.end(held.id, again);
+        let sent = match tokio::time::timeout(SEND_HELD_MAX, self.try_to_send(held)).await {
+            Ok(Ok(sent)) => sent,
+            Ok(Err(error)) => Sent::Later(error.to_string()),
+            Err(_) => Sent::Later("BigQuery did not answer in time".to_owned()),
+        };
+        if matches!(sent, Sent::Later(_)) {
+            place.again = Some(now.plus_secs(TRY_AGAIN_SECS));
+        }
         sent
     }
 
     async fn try_to_send(&self, held: &Arc<Held>) -> Result<Sent, DeskError> {
+        // A try before this one may have come through: then it runs, whatever holds now.
+        if let Some(job) = held.job.as_ref().filter(|_| held.tries > 0) {
+            let by = (held.asked.connection.as_str(), held.asked.account.as_deref());
+            match self.is_there(by, &job_ref(job), held.record).await {
+                Some(true) => return self.released(held, held.record).await,
+                Some(false) => {}
+                None => return self.later(held, "BigQuery did not say whether it runs".to_owned()).await,
+            }
+        }
         let rest = self.desk.rest(held.id).await?;
         let rulebook = self.rulebook();
         let who: identity::Identified = serde_json::from_value(rest.who.clone())
             .map_err(|error| DeskError::State(format!("who asked can't be read: {error}")))?;
         if let Err(stranger) = rulebook.identity.still(&who) {
             let said = format!("Access Denied: it was allowed, and then {stranger}.");
-            return self.fail(held, ("accessDenied", &said)).await;
+            return self.fail(held, "accessDenied", said).await;
         }
         let (mut request, _present) = own_request(question(&rest)?, self.clock.now());
         put_headers(&mut request, &rest);
         let admission =
             self.admit_known(&rulebook, (who, held.asked.session), &mut request, Some(held)).await;
         if let Ruling::Held(hold) = admission.ruling {
-            return self.ask_again(held, &hold.held, hold.rest.as_deref(), &hold.text).await;
+            return self.ask_again((held, rest), *hold).await;
         }
         let open = self.ledger.open_record_as(admission.id, admission.intent, admission.recording).await;
         let open = open.map_err(|error| DeskError::State(error.to_string()))?;
         let record = open.id();
         let permit = match admission.ruling {
             Ruling::Permitted(permit) => permit,
-            Ruling::Refused(refusal) => {
-                let said = refusal.clone().with_record(record).message;
-                self.refuse(Speaks::Json, refusal, open).await;
-                return self.fail(held, ("accessDenied", &said)).await;
-            }
+            Ruling::Refused(refusal) => return self.refused(held, refusal, open).await,
             Ruling::Held(_) => unreachable!("it was asked again above"),
         };
         let claims = match self.claim(&permit, &open).await {
             Ok(claims) => claims,
-            Err(refusal) => {
-                let said = refusal.message.clone();
-                self.refuse(Speaks::Json, refusal, open).await;
-                return Ok(Sent::Later(said));
-            }
+            Err(refusal) => return self.refused(held, refusal, open).await,
         };
-        let mut next = (**held).clone();
-        next.tries += 1;
+        let next = Held { tries: held.tries + 1, ..(**held).clone() };
         let held = &self.desk.change(next, None).await?;
         ledger::failpoint("releasing");
         let (head, body) = self.carry(permit, request, claims, open).await.into_parts();
         let body = Limited::new(body, PROBE_BYTES_MAX).collect().await;
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-        let status = head.status;
-        // A name that is taken is this job's own, where a try before this one was cut off.
-        let is_there = status == http::StatusCode::CONFLICT && held.tries > 1;
-        if status.is_success() || is_there {
-            let mut next = (**held).clone();
-            next.stand = Stand::Released;
-            self.desk.change(next, None).await?;
-            return Ok(Sent::Released(record));
+        if head.status.is_success() {
+            return self.released(held, record).await;
         }
         let (reason, said) = said_no(&body);
-        let is_over = held.until.plus_secs(UNSENT_SECS_MAX) <= self.clock.now();
-        match status.is_client_error() || is_over {
-            true => self.fail(held, (&reason, &said)).await,
-            false => Ok(Sent::Later(said)),
+        match head.status {
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => self.later(held, said).await,
+            status if status.is_client_error() => self.fail(held, &reason, said).await,
+            _ => self.later(held, said).await,
+        }
+    }
+
+    async fn released(&self, held: &Held, record: RecordId) -> Result<Sent, DeskError> {
+        self.desk.change(Held { stand: Stand::Released, ..held.clone() }, None).await?;
+        Ok(Sent::Released(record))
+    }
+
+    /// Something said no to it: for good, or for now.
+    async fn refused(&self, held: &Held, refusal: Refusal, open: OpenRecord) -> Result<Sent, DeskError> {
+        let is_passing = matches!(refusal.reason, Reason::Unrecorded | Reason::Upstream);
+        let said = refusal.clone().with_record(open.id()).message;
+        self.refuse(Speaks::Json, refusal, open).await;
+        match is_passing {
+            true => self.later(held, said).await,
+            false => self.fail(held, "accessDenied", said).await,
+        }
+    }
+
+    /// It is tried again, but not for ever.
+    async fn later(&self, held: &Held, why: String) -> Result<Sent, DeskError> {
+        match held.until.plus_secs(UNSENT_SECS_MAX) <= self.clock.now() {
+            true => self.fail(held, "backendError", why).await,
+            false => Ok(Sent::Later(why)),
         }
     }
 
     /// It ends without a beginning.
-    async fn fail(&self, held: &Held, (reason, said): (&str, &str)) -> Result<Sent, DeskError> {
-        let mut next = held.clone();
-        next.stand = Stand::Failed;
-        reason.clone_into(&mut next.reason);
-        said.clone_into(&mut next.said);
-        self.desk.change(next, None).await?;
-        Ok(Sent::Failed(said.to_owned()))
+    async fn fail(&self, held: &Held, reason: &str, said: String) -> Result<Sent, DeskError> {
+        self.end(held, Stand::Failed, reason, said.clone()).await?;
+        Ok(Sent::Failed(said))
     }
 
-    /// It waits again, as it is now.
-    async fn ask_again(
-        &self,
-        held: &Held,
-        now: &Held,
-        rest: Option<&Rest>,
-        text: &str,
-    ) -> Result<Sent, DeskError> {
+    /// It waits again, as it is now and by another name: an answer to what it was says nothing of what it is.
+    async fn ask_again(&self, old: (&Held, Rest), hold: Hold<U::Plan>) -> Result<Sent, DeskError> {
+        let Hold { held: now, rest: Some(rest), text, .. } = hold else {
+            return Err(DeskError::State("it can't be asked again".to_owned()));
+        };
+        let (held, old_rest) = old;
         let event = json!({
-            "action": "approval.asked_again", "approval": held.id, "why": "what holds now is not what was agreed to",
-            "rules": now.demands.iter().map(|demand| &demand.rule).collect::<Vec<_>>(), "bytes_max": now.bytes_max,
+            "action": "approval.asked_again", "approval": now.id, "instead_of": held.id,
+            "why": "what holds now is not what was agreed to", "bytes_max": now.bytes_max,
+            "rules": now.demands.iter().map(|demand| &demand.rule).collect::<Vec<_>>(),
         });
         let actor = ledger::Ledger::gateway_actor();
         self.step(held.asked.session, actor, event).await.map_err(DeskError::State)?;
-        let mut next = now.clone();
-        (next.id, next.version, next.at) = (held.id, held.version, held.at);
-        (next.job, next.mark) = (held.job.clone(), held.mark.clone());
-        let held = self.desk.change(next, rest).await?;
+        let (job, mark) = (held.job.clone(), held.mark.clone());
+        let next = Held { record: held.record, tries: held.tries, job, mark, ..(*now).clone() };
+        let said = format!("It was asked again as {}.", next.id);
+        let held = self.desk.replace((held.clone(), Rest { said, ..old_rest }), (next, *rest)).await?;
         self.announce(&held).await;
-        Ok(Sent::AskedAgain(text.to_owned()))
+        Ok(Sent::AskedAgain { id: held.id, why: text })
     }
 
     /// Takes a request back before it was answered or sent.
@@ -180,27 +217,22 @@ impl<U: Upstream> Gateway<U> {
             return Ok(current);
         }
         // One that is being sent is BigQuery's to cancel.
-        if !self.sending.begin(current.id, Timestamp::from_micros(i64::MAX)) {
+        let Some(_place) = self.sending.begin(current.id, Timestamp::from_micros(i64::MAX)) else {
             return Err(Refusal::new(Reason::Upstream, "The job is being sent; cancel it again."));
-        }
-        let done = self.withdraw_alone(&current, by, why).await;
-        self.sending.end(current.id, None);
-        done
+        };
+        self.withdraw_alone(&current, by, why).await
     }
 
     async fn withdraw_alone(&self, held: &Held, by: Actor, why: &str) -> Result<Arc<Held>, Refusal> {
         let event = json!({"action": "approval.cancel", "approval": held.id, "why": why});
         self.step(held.asked.session, by, event).await.map_err(|_| Refusal::unrecorded())?;
-        let mut next = held.clone();
-        next.stand = Stand::Cancelled;
-        "stopped".clone_into(&mut next.reason);
-        why.clone_into(&mut next.said);
-        self.desk.change(next, None).await.map_err(|error| unheld(&error))
+        let ended = self.end(held, Stand::Cancelled, "stopped", why.to_owned()).await;
+        ended.map_err(|error| unheld(&error))
     }
 
     /// What time does: whatever waited too long expires, and what was allowed before a restart is sent. To be called
     /// every second.
-    pub async fn tend_held(&self) {
+    pub async fn tend_held(self: Arc<Self>) {
         for held in self.desk.overdue(self.clock.now()) {
             let _alone = self.desk.answering().await;
             let still = self.desk.get(held.id).filter(|held| held.is_pending());
@@ -211,8 +243,12 @@ impl<U: Upstream> Gateway<U> {
             }
         }
         for held in self.desk.unsent() {
-            let sent = self.send_held(&held).await;
-            tracing::info!(approval = %held.id, ?sent, "an allowed job was sent later");
+            let gateway = self.clone();
+            tokio::spawn(async move {
+                if matches!(gateway.send_held(&held).await, Sent::Released(_)) {
+                    tracing::info!(approval = %held.id, "an allowed job was sent later");
+                }
+            });
         }
     }
 
@@ -221,17 +257,15 @@ impl<U: Upstream> Gateway<U> {
         let event = json!({"action": "approval.expire", "approval": held.id, "until": held.until});
         self.step(held.asked.session, ledger::Ledger::gateway_actor(), event).await?;
         let rules: Vec<&str> = held.demands.iter().map(|demand| demand.rule.as_str()).collect();
-        let mut next = held.clone();
-        next.stand = Stand::Expired;
-        "accessDenied".clone_into(&mut next.reason);
-        next.said = format!(
+        let said = format!(
             "Access Denied: hansard rule '{}' wants an approval, and nobody answered until {}. Ask again, and tell \
              whoever answers. Record {}",
             rules.join("', '"),
             held.until,
-            held.id
+            held.record
         );
-        self.desk.change(next, None).await.map(|_| ()).map_err(|error| error.to_string())
+        let ended = self.end(held, Stand::Expired, "accessDenied", said).await;
+        ended.map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// Cancels what waits in a session.

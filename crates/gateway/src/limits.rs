@@ -73,6 +73,12 @@ pub const BATCH_PARTS_MAX: usize = 100;
 pub const HELD_POLL_MAX: Duration = Duration::from_secs(10);
 /// What is kept of a held request that is no job, for whoever answers, in bytes.
 pub const HELD_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// A job that waits is no longer than this, in bytes: BigQuery's own bound on a statement is 1 MiB.
+pub const HELD_JOB_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A question on behalf of whoever is to say yes takes at most so long.
+pub const ASKED_MAX: Duration = Duration::from_secs(10);
+/// Sending what was allowed takes at most so long; then it is tried again.
+pub const SEND_HELD_MAX: Duration = Duration::from_secs(120);
 /// A job that was allowed and could not be sent is tried again for so long, in seconds.
 pub const UNSENT_SECS_MAX: i64 = 900;
 /// Messages to people that are on their way at a time; more are not sent, and that is logged.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::exchange::Gateway;
+use crate::histories::Histories;
 use crate::limits::{MESSAGES_GATHERED_MAX, REPLY_CHUNKS_MAX};
 use crate::metrics::Metrics;
 use crate::ownership::Claims;
@@ -107,6 +108,7 @@ pub(crate) async fn behind<U: Upstream>(
                 gathered,
                 release,
                 metrics: gateway.metrics.clone(),
+                histories: gateway.histories.clone(),
                 wire_bytes: 0,
                 speaks: manner.speaks,
             };
@@ -144,7 +146,14 @@ pub(crate) async fn behind<U: Upstream>(
                 Some(trailers) => Reply::from_parts(head, ReplyBody::trailed(whole, trailers)),
             }
         }
-        Read::Broken(fault) => broken_before_release(gateway, open, fault, &times, manner).await,
+        Read::Broken(fault) => {
+            let undo = claims.undo().to_vec();
+            let mut learnt = body.learnt();
+            if !claims.learn(&mut learnt, gateway.clock.now()).await {
+                return unclaimed(gateway, open, learnt, manner, &times).await;
+            }
+            broken_before_release(gateway, (open, undo), fault, &times, manner).await
+        }
     }
 }
 
@@ -196,6 +205,7 @@ struct Rest {
     gathered: Gathered,
     release: mpsc::Sender<Result<Frame<Bytes>, crate::reply::CutOff>>,
     metrics: Arc<Metrics>,
+    histories: Arc<Histories>,
     wire_bytes: u64,
     speaks: Speaks,
 }
@@ -247,6 +257,8 @@ impl Rest {
         let wire_bytes = self.wire_bytes + self.gathered.wire_bytes();
         let mut learnt = self.body.learnt();
         failpoint("last_byte");
+        let (session, ended) = self.claims.ended(&learnt, has_failed(&self.times, &learnt));
+        self.histories.ended(session, &ended, self.clock.now());
         if !self.claims.learn(&mut learnt, self.clock.now()).await {
             self.metrics.unrecorded();
             let _ = self.release.send(Err(crate::reply::CutOff)).await;
@@ -278,7 +290,12 @@ impl Rest {
     async fn close_early(self, why: &str) {
         self.metrics.exchange(Outcome::Aborted);
         let wire_bytes = self.wire_bytes;
-        let mut closing = closing(&self.times, self.body.learnt(), wire_bytes);
+        // What it started goes on, and is followed; what it was billed counts.
+        let mut learnt = self.body.learnt();
+        if !self.claims.learn(&mut learnt, self.clock.now()).await {
+            self.metrics.unrecorded();
+        }
+        let mut closing = closing(&self.times, learnt, wire_bytes);
         closing.outcome = Outcome::Aborted;
         closing.status.reason = "aborted".to_owned();
         closing.status.message = why.to_owned();
@@ -383,7 +400,7 @@ async fn refused_for_its_rows<U: Upstream>(
 
 async fn broken_before_release<U: Upstream>(
     gateway: &Gateway<U>,
-    open: OpenRecord,
+    (open, undo): (OpenRecord, Vec<String>),
     fault: UpstreamFault,
     times: &Times,
     manner: Manner,
@@ -402,6 +419,7 @@ async fn broken_before_release<U: Upstream>(
     let mut closing = Closing::new(Outcome::Aborted, status);
     closing.forwarded = Some(times.forwarded);
     closing.first_byte = Some(times.first_byte);
+    closing.statement.undo = undo;
     gateway.metrics.exchange(Outcome::Aborted);
     match open.close(closing, Bytes::new()).await {
         Ok(_) => reply,

@@ -54,7 +54,7 @@ impl Rulebook {
     }
 
     /// Who counts as an agent.
-    pub(crate) fn count_agents(&self, who: &mut Identified) {
+    pub fn count_agents(&self, who: &mut Identified) {
         if self.standing(who).is_agent {
             who.principal.kind = PrincipalKind::Agent;
         }

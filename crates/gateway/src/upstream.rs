@@ -51,9 +51,9 @@ pub trait Upstream: Send + Sync + 'static {
     /// How to ask what a request would process, and what it is, without running it.
     fn ask_dry_run(&self, action: &Action<Self::Plan>, request: &Request) -> Estimating;
 
-    /// The job that a request makes, as it may be sent later, named `id` where it has no name of its own; none if it
-    /// makes none, or sends data with it.
-    fn later(&self, action: &Action<Self::Plan>, request: &Request, id: &str) -> Option<LaterJob>;
+    /// The job that a request makes, as it may be sent later: by this name and in this location where it says neither;
+    /// none if it makes none.
+    fn later(&self, action: &Action<Self::Plan>, request: &Request, named: (&str, &str)) -> Option<LaterJob>;
 
     /// The answer to whoever starts a held job or asks for it: what BigQuery says of one that has not begun, or of one
     /// that ended without a beginning.
@@ -126,6 +126,8 @@ pub struct DryRun {
     pub tables: Option<Vec<String>>,
     /// Whether those are all.
     pub names_all_tables: bool,
+    /// Where it would run; empty if it does not say.
+    pub location: String,
     /// Why it says less than asked; empty if it does not.
     pub failed: String,
 }
@@ -154,6 +156,10 @@ pub struct Kept<'a> {
 /// A job that is sent later than it was asked for.
 pub struct LaterJob {
     pub job: JobRef,
+    /// Whether the name is the client's own.
+    pub is_named: bool,
+    /// Whether the request is all of it: an upload's data comes with it, so it can't be sent later.
+    pub is_whole: bool,
     pub question: Question,
     /// All that it says, but for its name and hansard's own marks: equal for equal jobs.
     pub binding: Vec<u8>,

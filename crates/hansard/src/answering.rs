@@ -22,7 +22,11 @@ pub(crate) async fn answer(
     let (record, said) = match &answered.sent {
         None => (None, None),
         Some(Sent::Released(record)) => (Some(record), None),
-        Some(Sent::Failed(why) | Sent::AskedAgain(why) | Sent::Later(why)) => (None, Some(why)),
+        Some(Sent::Failed(why) | Sent::AskedAgain { why, .. } | Sent::Later(why)) => (None, Some(why)),
+    };
+    let asked_again = match &answered.sent {
+        Some(Sent::AskedAgain { id, .. }) => Some(id),
+        _ => None,
     };
     let waits_for: u32 = held
         .demands
@@ -31,7 +35,7 @@ pub(crate) async fn answer(
         .max()
         .unwrap_or(0);
     Ok(json!({
-        "id": id, "stand": held.stand, "record": record, "said": said, "grant": held.grant,
+        "id": id, "asked_again": asked_again, "stand": held.stand, "record": record, "said": said, "grant": held.grant,
         "job": held.job.as_ref().map(|job| format!("{}:{}", job.project, job.job)),
         "needs_more": if held.is_pending() { waits_for } else { 0 },
     }))

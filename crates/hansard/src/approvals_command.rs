@@ -226,8 +226,9 @@ fn approve(args: &ApproveArgs) -> Result<(), Failure> {
         "pending" if done["needs_more"].as_u64().unwrap_or(0) > 0 => {
             say(&format!("your yes is kept; {} more must say it", text(&done["needs_more"])))
         }
-        "pending" => Err(Failure::no(format!(
-            "it waits again, for what holds now is not what you agreed to: {said} Look at it: hansard approvals show {id}"
+        "superseded" => Err(Failure::no(format!(
+            "it waits again, for what holds now is not what you agreed to: {said} Look at it: hansard approvals show {}",
+            text(&done["asked_again"])
         ))),
         "released" => {
             say(&format!("approved: job {} runs, record {}", text(&done["job"]), text(&done["record"])))

@@ -207,6 +207,8 @@ impl AllRoutes {
                 );
             }
         };
+        let mut who = who;
+        rulebook.count_agents(&mut who);
         let path = request.head.uri.path().strip_prefix("/api/v1/").unwrap_or_default().to_owned();
         let method = request.head.method.clone();
         if method == Method::POST && (path == "sessions" || path == "sessions/close") {

@@ -142,13 +142,18 @@ impl console::Running for ByGateway {
 
     fn approvals<'a>(
         &'a self,
-        one: Option<record::RecordId>,
+        which: console::Which,
         reader: &'a record::Actor,
         reads_all: bool,
     ) -> console::Later<'a, Vec<serde_json::Value>> {
         Box::pin(async move {
             let Some(gateway) = self.0.upgrade() else { return Vec::new() };
-            gateway.held_requests(one, &reader.into(), reads_all).await
+            let which = match which {
+                console::Which::One(id) => gateway::Which::One(id),
+                console::Which::Pending => gateway::Which::Pending,
+                console::Which::All => gateway::Which::All,
+            };
+            gateway.held_requests(which, &reader.into(), reads_all).await
         })
     }
 
@@ -160,9 +165,12 @@ impl console::Running for ByGateway {
     ) -> console::Later<'_, console::Answered> {
         Box::pin(async move {
             let gateway = self.0.upgrade();
-            let gateway =
-                gateway.ok_or((StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping".to_owned()))?;
-            crate::answering::answer(&gateway, id, actor, answer).await
+            let stopping = || (StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping".to_owned());
+            let gateway = gateway.ok_or_else(stopping)?;
+            // An answer is taken to its end, also if whoever gave it is gone.
+            let answering =
+                tokio::spawn(async move { crate::answering::answer(&gateway, id, actor, answer).await });
+            answering.await.map_err(|_| stopping())?
         })
     }
 }
@@ -217,10 +225,13 @@ async fn every_second(
 ) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     let mut since_retention = RETENTION_EVERY;
+    let mut tending: Option<tokio::task::JoinHandle<()>> = None;
     loop {
         seconds.tick().await;
         gateway.tick();
-        gateway.tend_held().await;
+        if tending.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+            tending = Some(tokio::spawn(gateway.clone().tend_held()));
+        }
         since_retention += Duration::from_secs(1);
         if since_retention >= RETENTION_EVERY {
             since_retention = Duration::ZERO;

@@ -151,8 +151,8 @@ fn said(id: &str, answered: &Result<Answered, NotAnswered>) -> String {
             let what = match &answered.sent {
                 Some(Sent::Released(record)) => format!("approved, and runs: record {record}"),
                 Some(Sent::Failed(why)) => format!("approved, and could not run: {why}"),
-                Some(Sent::AskedAgain(why)) => {
-                    format!("it waits again, for what holds now is not what was agreed to: {why}")
+                Some(Sent::AskedAgain { id, why }) => {
+                    format!("it waits again as {id}, for what holds now is not what was agreed to: {why}")
                 }
                 Some(Sent::Later(why)) => format!("approved, and is tried again: {why}"),
                 None => answered.held.stand.word().to_owned(),

@@ -134,7 +134,8 @@ impl Identity {
         }
         principal.kind = PrincipalKind::Agent;
         principal.agent = opening.agent;
-        if !opening.task.is_empty() {
+        // A task that the credential was issued for is not the session's to choose.
+        if principal.task.is_empty() {
             principal.task = opening.task;
         }
         within.connection = Some(opening.connection);

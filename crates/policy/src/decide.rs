@@ -268,7 +268,10 @@ impl Policy {
         let outer = outer_context(question);
         let mut context = inner_context(&outer, &views[0]);
         context.add_variable("approver", &Facts::about(approver).principal).expect("facts are plain values");
-        approvers.answer(&context) == Answer::Yes
+        // A user of the gateway's machine and a key are no sign-in: the rule says so where they count.
+        let is_named = approvers.reads_field("approver", "idp");
+        let is_signed_in = !matches!(approver.idp.as_str(), "local" | "key");
+        (is_signed_in || is_named) && approvers.answer(&context) == Answer::Yes
     }
 
     /// Decides.

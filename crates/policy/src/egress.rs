@@ -160,7 +160,7 @@ fn find(name: &str, footprint: &Footprint, asked: &Asked<'_>) -> Option<String> 
         "remote-function" => deeds.iter().find_map(|deed| remote_function(deed, asked)),
         "remote-model" => deeds.iter().find_map(|deed| remote_model(deed, asked)),
         "access" => {
-            let changes = deeds.iter().find(|deed| changes_access(deed))?;
+            let changes = deeds.iter().find(|deed| deed.is_about_access())?;
             (!is_open(asked, "access")).then(|| format!("{} changes who may do what", changes.kind))
         }
         "runs-later" => {
@@ -253,22 +253,6 @@ fn remote_model(deed: &Deed, asked: &Asked<'_>) -> Option<String> {
     let is_made = deed.is_remote && deed.kind.ends_with("_MODEL");
     let model = deed.models.iter().find(|model| is_made && !is_open(asked, model))?;
     Some(format!("it makes the remote model {model}"))
-}
-
-fn changes_access(deed: &Deed) -> bool {
-    deed.changes_access
-        || matches!(deed.kind.as_str(), "GRANT" | "REVOKE")
-        || deed.kind.ends_with("_ROW_ACCESS_POLICY")
-        || [
-            "_CONNECTION",
-            "_RESERVATION",
-            "_CAPACITY",
-            "_ASSIGNMENT",
-            "_PRIVILEGE_RESTRICTION",
-            "_DATA_POLICY",
-        ]
-        .iter()
-        .any(|end| deed.kind.ends_with(end))
 }
 
 fn is_routine(deed: &Deed) -> bool {

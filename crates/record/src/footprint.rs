@@ -121,7 +121,7 @@ impl Footprint {
 
     /// Whether it changes who may do what.
     pub fn is_admin(&self) -> bool {
-        self.access == Access::Admin || self.statements.iter().any(|deed| deed.changes_access)
+        self.access == Access::Admin || self.statements.iter().any(Deed::is_about_access)
     }
 
     /// Whether some of what it runs is made only as it runs, or stands in a procedure that was not looked up.
@@ -138,7 +138,8 @@ impl Footprint {
 
     /// Tables whose rows it may change or take away, or why that can't be told.
     pub fn endangers(&self) -> Result<BTreeSet<String>, String> {
-        const CHANGING: &[&str] = &["DELETE", "UPDATE", "MERGE", "TRUNCATE_TABLE", "DROP_TABLE"];
+        const CHANGING: &[&str] =
+            &["DELETE", "UPDATE", "MERGE", "TRUNCATE_TABLE", "DROP_TABLE", "ALTER_TABLE"];
         let mut tables = BTreeSet::new();
         for deed in &self.statements {
             if let Some(why) = deed.unknown(Knowledge::Kind).or(deed.unknown(Knowledge::Target)) {
@@ -146,6 +147,9 @@ impl Footprint {
             }
             if deed.kind == "DROP_SCHEMA" {
                 return Err("which tables are in the dataset was not read".to_owned());
+            }
+            if deed.kind.ends_with("_VIEW") {
+                continue;
             }
             if deed.overwrites || CHANGING.contains(&deed.kind.as_str()) {
                 tables.extend(deed.written.iter().filter(|table| !table.starts_with("_SESSION.")).cloned());
@@ -158,6 +162,20 @@ impl Footprint {
             Some(table) => Err(format!("'{table}' is no single table")),
             None => Ok(tables),
         }
+    }
+
+    /// Whether its like differs in nothing but the rows: no statement of it makes, drops or shares something, or sends
+    /// data elsewhere, where a literal may be the deed itself.
+    pub fn is_about_rows(&self) -> bool {
+        const ROWS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"];
+        let is_plain = |deed: &Deed| {
+            ROWS.contains(&deed.kind.as_str())
+                && deed.connections.is_empty()
+                && deed.destinations.is_empty()
+                && deed.sources.is_empty()
+                && !deed.is_remote
+        };
+        self.is_certain() && !self.makes_text && self.statements.iter().all(is_plain)
     }
 
     /// Names that it makes, changes or drops.
@@ -192,6 +210,22 @@ impl Footprint {
 }
 
 impl Deed {
+    /// Whether it changes who may do what.
+    pub fn is_about_access(&self) -> bool {
+        const ENDS: &[&str] = &[
+            "_ROW_ACCESS_POLICY",
+            "_CONNECTION",
+            "_RESERVATION",
+            "_CAPACITY",
+            "_ASSIGNMENT",
+            "_PRIVILEGE_RESTRICTION",
+            "_DATA_POLICY",
+        ];
+        self.changes_access
+            || matches!(self.kind.as_str(), "GRANT" | "REVOKE")
+            || ENDS.iter().any(|end| self.kind.ends_with(end))
+    }
+
     /// Whether all of it is known.
     pub fn is_certain(&self) -> bool {
         self.unknown.is_empty() && self.routines.is_empty()

@@ -1,7 +1,7 @@
 //! What waits for a human's answer, and what was answered: facts that are looked for, and a sealed rest.
 
 use record::Timestamp;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{State, StateError};
 
@@ -19,25 +19,51 @@ pub struct HeldRow {
     pub facts: String,
 }
 
+fn insert(db: &Connection, row: &HeldRow, sealed: &[u8]) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT INTO held (id, stand, version, forget_at, facts, sealed) VALUES (?1,?2,?3,?4,?5,?6)",
+        params![row.id, row.stand, row.version as i64, row.forget_at.micros(), row.facts, sealed],
+    )
+    .map(|_| ())
+}
+
+fn change(db: &Connection, row: &HeldRow, sealed: Option<&[u8]>) -> rusqlite::Result<bool> {
+    let changed = db.execute(
+        "UPDATE held SET stand = ?2, version = ?3, forget_at = ?4, facts = ?5, sealed = coalesce(?6, sealed)
+         WHERE id = ?1 AND version = ?3 - 1",
+        params![row.id, row.stand, row.version as i64, row.forget_at.micros(), row.facts, sealed],
+    )?;
+    Ok(changed == 1)
+}
+
 impl State {
     /// Adds one with its sealed rest; durable when this returns.
     pub fn insert_held(&self, row: &HeldRow, sealed: &[u8]) -> Result<(), StateError> {
-        self.db().execute(
-            "INSERT INTO held (id, stand, version, forget_at, facts, sealed) VALUES (?1,?2,?3,?4,?5,?6)",
-            params![row.id, row.stand, row.version as i64, row.forget_at.micros(), row.facts, sealed],
-        )?;
-        Ok(())
+        Ok(insert(&self.db(), row, sealed)?)
     }
 
     /// Changes one whose version is the one before; false if somebody else changed it first. A rest that is none
     /// stays as it is.
     pub fn change_held(&self, row: &HeldRow, sealed: Option<&[u8]>) -> Result<bool, StateError> {
-        let changed = self.db().execute(
-            "UPDATE held SET stand = ?2, version = ?3, forget_at = ?4, facts = ?5, sealed = coalesce(?6, sealed)
-             WHERE id = ?1 AND version = ?3 - 1",
-            params![row.id, row.stand, row.version as i64, row.forget_at.micros(), row.facts, sealed],
-        )?;
-        Ok(changed == 1)
+        Ok(change(&self.db(), row, sealed)?)
+    }
+
+    /// Puts another one in the place of one, whose end that is: both, or neither. False if somebody else changed it
+    /// first.
+    pub fn replace_held(
+        &self,
+        old: &HeldRow,
+        new: &HeldRow,
+        sealed: (&[u8], &[u8]),
+    ) -> Result<bool, StateError> {
+        let mut db = self.db();
+        let transaction = db.transaction()?;
+        let changed = change(&transaction, old, Some(sealed.0))?;
+        if changed {
+            insert(&transaction, new, sealed.1)?;
+            transaction.commit()?;
+        }
+        Ok(changed)
     }
 
     /// All of them.

@@ -31,7 +31,7 @@ pub struct Spent {
 pub struct Spending {
     /// The principal, on that day (UTC).
     pub today: u64,
-    /// The task, ever.
+    /// The principal's task, ever.
     pub task: u64,
 }
 
@@ -43,7 +43,7 @@ impl Payer {
     fn task_key(&self) -> String {
         match self.task.as_str() {
             "" => format!("no task\u{0}{}", self.principal),
-            task => format!("task\u{0}{task}"),
+            task => format!("task\u{0}{}\u{0}{task}", self.principal),
         }
     }
 }
@@ -110,11 +110,11 @@ mod tests {
             add(&state.db(), &Spent { payer: payer(principal, task), bytes: 10, at }).unwrap();
         }
         let spending = |principal, task, at| state.spending(&payer(principal, task), at).unwrap();
-        assert_eq!(spending("a", "t", monday), Spending { today: 20, task: 30 });
+        assert_eq!(spending("a", "t", monday), Spending { today: 20, task: 20 });
         assert_eq!(spending("a", "", tuesday), Spending { today: 10, task: 10 });
         assert_eq!(spending("b", "", tuesday), Spending { today: 0, task: 0 });
         state.expire_spent(tuesday.plus_secs(2 * DAY_SECS)).unwrap();
-        assert_eq!(spending("a", "t", monday), Spending { today: 0, task: 30 });
+        assert_eq!(spending("a", "t", monday), Spending { today: 0, task: 20 });
         let _ = std::fs::remove_dir_all(&folder);
     }
 }

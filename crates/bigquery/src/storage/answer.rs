@@ -208,7 +208,8 @@ impl AnswerBody for StorageBody {
                     learnt.owns.push(stream(&made.name));
                 }
                 // Earlier results are read for nothing.
-                let is_free = made.table.split('/').any(|part| part.starts_with('_'));
+                let table = made.table.replace("/datasets/", ".").replace("/tables/", ".");
+                let is_free = crate::touches::is_anonymous_result(&table);
                 let scanned = u64::try_from(made.estimated_total_bytes_scanned).ok();
                 learnt.spent = scanned.filter(|_| !is_free);
                 let arrow = made.arrow_schema.map(|schema| schema.serialized_schema.to_vec());

@@ -33,10 +33,12 @@ impl Jobs {
                 let mut job: Value = serde_json::from_slice(request.body()).expect("a job");
                 if job["configuration"]["dryRun"] == true {
                     let sql = job["configuration"]["query"]["query"].as_str().expect("a text");
-                    let kind = sql.split(' ').next().unwrap_or_default();
+                    let kind = sql.split(' ').next().unwrap_or_default().replace("ALTER", "ALTER_TABLE");
                     let statistics =
                         json!({"totalBytesProcessed": "1048576", "query": {"statementType": kind}});
-                    return ScriptedReply::json(json!({"statistics": statistics}).to_string());
+                    let reference = json!({"projectId": "proj", "location": "europe-west1"});
+                    let answer = json!({"statistics": statistics, "jobReference": reference});
+                    return ScriptedReply::json(answer.to_string());
                 }
                 let id = job["jobReference"]["jobId"].as_str().expect("a name").to_owned();
                 if jobs.contains_key(&id) {
@@ -46,6 +48,10 @@ impl Jobs {
                 job["status"] = json!({"state": "DONE"});
                 jobs.insert(id, job.clone());
                 ScriptedReply::json(job.to_string())
+            }
+            // Started by somebody else, not through hansard.
+            ("GET", "foreign") => {
+                ScriptedReply::json(json!({"jobReference": {"jobId": "foreign"}}).to_string())
             }
             ("POST", "queries") => {
                 ScriptedReply::json(json!({"jobComplete": true, "totalRows": "0"}).to_string())
@@ -390,7 +396,15 @@ fn what_changed_since_asks_again() {
         ));
         let answer = set.approve(&id, &lead, &Value::Null).await;
         assert_eq!(answer.status, 409, "{answer:?}");
-        assert!(String::from_utf8_lossy(&answer.body).contains("asked again"), "{answer:?}");
+        let said = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(said.contains("asked again"), "{said}");
+        // By another name: an answer to what it was says nothing of what it is.
+        let old = id;
+        let id = set.pending(&lead).await[0]["id"].as_str().unwrap().to_owned();
+        assert!(id != old && said.contains(&id), "{said}");
+        let late = set.approve(&old, &lead, &Value::Null).await;
+        assert_eq!(late.status, 409, "{late:?}");
+        assert_eq!(set.get(&format!("{JOBS}/j1"), &alice).await.json()["status"]["state"], "PENDING");
         let card = set.get(&format!("/api/v1/approvals/{id}"), &lead).await.json();
         assert_eq!(card["rules"].as_array().unwrap().len(), 2, "{card:#?}");
         assert_eq!(set.ran().len(), 0);
@@ -534,7 +548,7 @@ fn dry_runs_are_not_held_and_reads_are_not_touched() {
 #[test]
 fn a_cost_rule_holds_scans_and_not_the_rest() {
     block_on(async {
-        let rule = "[[rule]]\nname = \"big\"\nwhen = \"estimate.bytes > kib(1)\"\naction = \"approve\"\napprovers = \"true\"\n";
+        let rule = "[[rule]]\nname = \"big\"\nwhen = \"estimate.bytes > kib(1)\"\naction = \"approve\"\napprovers = \"'leads' in approver.groups\"\n";
         let set = Set::new(rule).await;
         let alice = set.alice();
         assert_eq!(
@@ -588,5 +602,131 @@ fn what_waits_survives_a_kill_and_runs_at_most_once() {
         let done = set.get(&format!("{JOBS}/j2"), &alice).await.json();
         assert_eq!(done["status"]["state"], "DONE", "{done:#?} {names:?}");
         assert!(done["status"]["errorResult"].is_null(), "{done:#?}");
+    });
+}
+
+#[test]
+fn a_name_that_is_somebody_elses_is_not_taken_by_waiting_for_it() {
+    block_on(async {
+        let set = Set::new(RULE).await;
+        let alice = set.alice();
+        let taken = set.insert(&alice, "foreign", DELETE).await;
+        assert_eq!((taken.status, taken.reason().as_str()), (409, "duplicate"), "{taken:?}");
+        for path in
+            [format!("{JOBS}/foreign"), format!("{QUERIES}/foreign"), format!("{JOBS}?parentJobId=foreign")]
+        {
+            assert!(matches!(set.get(&path, &alice).await.status, 403 | 404), "{path}");
+        }
+        assert!(set.pending(&set.lead()).await.is_empty());
+    });
+}
+
+#[test]
+fn a_mark_is_one_statement_whatever_became_of_it() {
+    block_on(async {
+        let set = Set::new(RULE).await;
+        let (alice, lead) = (set.alice(), set.lead());
+        let body = json!({"query": DELETE, "useLegacySql": false, "requestId": "r-1"});
+        let held = set.send("POST", QUERIES, &alice, &body).await;
+        // Nobody said where it runs: whoever asks for it by its name must find it, so BigQuery's own word is taken.
+        assert_eq!(held.json()["jobReference"]["location"], "europe-west1", "{held:?}");
+        assert_eq!(set.approve(&held.record(), &lead, &json!({"for_secs": 60})).await.status, 200);
+        let again = set.send("POST", QUERIES, &alice, &body).await;
+        assert_eq!(
+            (again.status, &again.json()["jobReference"]),
+            (200, &held.json()["jobReference"]),
+            "{again:?}"
+        );
+        assert_eq!(set.ran().len(), 1, "sent again with its mark, it is the statement that ran");
+        let other = json!({"query": DELETE, "useLegacySql": false, "requestId": "r-2"});
+        assert_eq!(set.send("POST", QUERIES, &alice, &other).await.json()["jobComplete"], true);
+        // A yes for a time is taken back by a no.
+        assert_eq!(set.deny(&held.record(), &lead, "enough").await.status, 200);
+        let third = json!({"query": DELETE, "useLegacySql": false, "requestId": "r-3"});
+        assert_eq!(set.send("POST", QUERIES, &alice, &third).await.json()["jobComplete"], false);
+    });
+}
+
+#[test]
+fn a_literal_that_is_the_deed_is_nothing_alike() {
+    block_on(async {
+        let rule = RULE.replace("request.is_write && ", "");
+        let set = Set::new(&rule).await;
+        let (alice, lead) = (set.alice(), set.lead());
+        for (id, sql) in [
+            ("g", "GRANT `roles/bigquery.dataViewer` ON TABLE crm.orders TO 'user:a@example.com'"),
+            ("e", "ALTER TABLE crm.orders SET OPTIONS (expiration_timestamp = TIMESTAMP '2099-01-01')"),
+        ] {
+            let held = set.insert(&alice, id, sql).await;
+            let answer = set.approve(&held.record(), &lead, &json!({"fingerprint": true})).await;
+            assert_eq!(answer.status, 400, "{sql}: {answer:?}");
+        }
+    });
+}
+
+#[test]
+fn agents_by_expression_and_keys_do_not_answer() {
+    block_on(async {
+        let any = RULE.replace("'leads' in approver.groups || approver.idp == 'local'", "true");
+        let agents = "[identity]\nagents = \"principal.email.endsWith('@agents.example.com')\"\n";
+        let set = Set::new(&any).await;
+        let path = set.world.folder.join("hansard.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, config.replacen("[[identity.oidc]]", &format!("{agents}[[identity.oidc]]"), 1))
+            .unwrap();
+        let kill = std::process::Command::new("kill").args(["-HUP", &set.gateway.pid().to_string()]).status();
+        assert!(kill.unwrap().success());
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let held = set.insert(&set.alice(), "j1", DELETE).await;
+        let id = held.record();
+        let agent = set.token("bot@agents.example.com", &["data"]);
+        assert_eq!(set.approve(&id, &agent, &Value::Null).await.status, 403);
+        let issue = [
+            "key",
+            "issue",
+            "--principal",
+            "bob@example.com",
+            "--connection",
+            "main",
+            "--kind",
+            "person",
+            "--group",
+            "data",
+            "--out",
+            "bob.json",
+        ];
+        assert_eq!(set.gateway.hansard(&issue).code, 0);
+        let key = token_by_key(&set.gateway.folder.join("bob.json")).await;
+        assert_eq!(set.approve(&id, &key, &Value::Null).await.status, 403, "a key is no sign-in");
+        let local = set.gateway.hansard(&["approvals", "approve", &id]);
+        assert_eq!(local.code, 1, "nor is the machine's own user, unless the rule says so: {local:?}");
+        let bob = set.token("bob@example.com", &["data"]);
+        assert_eq!(set.approve(&id, &bob, &Value::Null).await.status, 200);
+    });
+}
+
+#[test]
+fn an_upload_that_was_agreed_to_passes_with_another_boundary_and_name() {
+    block_on(async {
+        let set = Set::new(RULE).await;
+        let (alice, lead) = (set.alice(), set.lead());
+        let upload = |boundary: &str, name: &str, table: &str| {
+            let job = json!({"jobReference": {"projectId": "proj", "jobId": name}, "configuration": {"load": {
+                "destinationTable": {"projectId": "proj", "datasetId": "crm", "tableId": table}, "sourceFormat": "CSV"}}});
+            let body = format!(
+                "--{boundary}\r\nContent-Type: application/json\r\n\r\n{job}\r\n--{boundary}\r\nContent-Type: text/csv\r\n\r\n1,2\r\n--{boundary}--\r\n"
+            );
+            let url =
+                format!("{}/upload/bigquery/v2/projects/proj/jobs?uploadType=multipart", set.gateway.url);
+            let request = Request::post(url).header("authorization", format!("Bearer {alice}"));
+            let request = request.header("content-type", format!("multipart/related; boundary={boundary}"));
+            testkit::send(request.body(Bytes::from(body)).unwrap())
+        };
+        let refused = upload("aaa", "u1", "orders").await;
+        assert_eq!(refused.status, 403, "{refused:?}");
+        assert_eq!(set.approve(&approval_of(&refused), &lead, &Value::Null).await.status, 200);
+        assert_eq!(upload("bbb", "u2", "customers").await.status, 403, "another table is another request");
+        assert_ne!(upload("ccc", "u3", "orders").await.status, 403);
+        assert_eq!(upload("ddd", "u4", "orders").await.status, 403, "once is once");
     });
 }

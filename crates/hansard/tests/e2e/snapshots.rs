@@ -20,7 +20,10 @@ fn script(_: &str, request: &Request<Bytes>) -> ScriptedReply {
         ScriptedReply::json(error.to_string()).status(status)
     };
     match sql {
-        sql if sql.starts_with("CREATE SNAPSHOT") && sql.contains("gone") => error(404, "notFound"),
+        sql if sql.starts_with("CREATE SNAPSHOT") && (sql.contains("gone") || sql.contains("astray")) => {
+            error(404, "notFound")
+        }
+        _ if request.uri().path().ends_with("/gone") => error(404, "notFound"),
         sql if sql.starts_with("CREATE SNAPSHOT") && sql.contains("locked") => error(403, "accessDenied"),
         _ => ScriptedReply::json(json!({"jobComplete": true, "totalRows": "0", "type": "TABLE"}).to_string()),
     }
@@ -46,7 +49,7 @@ fn what_is_about_to_be_changed_is_kept_and_the_record_says_how_to_undo_it() {
         let set = Set::new("", RULE, script).await;
         let answer = set.query(&set.agent, "DELETE FROM crm.orders WHERE id = 1").await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        let snapshot = format!("proj.hansard_snapshots.orders_{}", answer.record().replace('-', ""));
+        let snapshot = format!("proj.hansard_snapshots.crm_orders_{}", answer.record().replace('-', ""));
         let sent = set.statements();
         let kept = format!(
             "CREATE SNAPSHOT TABLE `{snapshot}` CLONE `proj.crm.orders` OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 604800 SECOND))"
@@ -84,6 +87,8 @@ fn what_is_about_to_be_changed_is_kept_and_the_record_says_how_to_undo_it() {
             "UPDATE crm.orders SET a = 1 WHERE TRUE",
             "TRUNCATE TABLE crm.orders",
             "DROP TABLE crm.orders",
+            "ALTER TABLE crm.orders DROP COLUMN a",
+            "DELETE FROM crm.orders WHERE TRUE; DELETE FROM web.orders WHERE TRUE",
             "CREATE OR REPLACE TABLE crm.orders AS SELECT 1 AS x",
             "MERGE crm.orders USING crm.t ON FALSE WHEN NOT MATCHED THEN INSERT (a) VALUES (1)",
         ] {
@@ -112,7 +117,10 @@ fn nothing_is_sent_where_it_could_not_be_kept() {
         let refused = set.query(&set.agent, "DROP TABLE crm.locked").await;
         assert_eq!((refused.status, rule_of(&refused).as_str()), (403, "keep"), "{refused:?}");
         assert!(refused.json()["error"]["message"].as_str().unwrap().contains("Nothing was sent"));
-        assert_eq!(set.statements().len(), 1, "{:?}", set.statements());
+        // The table is there: what is not there is the dataset that it was to be kept in.
+        let refused = set.query(&set.agent, "DROP TABLE crm.astray").await;
+        assert_eq!((refused.status, rule_of(&refused).as_str()), (403, "keep"), "{refused:?}");
+        assert_eq!(set.statements().len(), 2, "{:?}", set.statements());
         // What is not there is not kept, and BigQuery says what it says of it.
         let answer = set.query(&set.agent, "DROP TABLE IF EXISTS crm.gone").await;
         assert_eq!((answer.status, answer.header("x-hansard-undo")), (200, String::new()));
