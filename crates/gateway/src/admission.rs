@@ -66,6 +66,8 @@ pub struct Permit<P> {
 pub(crate) struct Judged {
     /// The kind of statement, where that is certain; else empty.
     pub(crate) kind: String,
+    /// Of a script of which all is certain: the kinds of its statements.
+    pub(crate) kinds: Vec<String>,
     /// Of the statement; empty where it was not read.
     pub(crate) fingerprint: String,
     /// How many rows its result may have.
@@ -281,6 +283,7 @@ impl<U: Upstream> Gateway<U> {
         let certain = known.footprint.as_ref().filter(|footprint| footprint.is_certain());
         let judged = Judged {
             kind: certain.map(|footprint| footprint.kind.clone()).unwrap_or_default(),
+            kinds: certain.filter(|footprint| footprint.is_script).map(Footprint::kinds).unwrap_or_default(),
             fingerprint: known
                 .footprint
                 .as_ref()

@@ -129,7 +129,11 @@ impl<U: Upstream> Gateway<U> {
             StatusCode::OK => {
                 match self.upstream.read_jobs(&answer.body).and_then(|mut seen| seen.jobs.pop()) {
                     Some(seen) if seen.is_done => Stand::Done(Box::new(seen)),
-                    Some(seen) => Stand::UnderWay { is_mismatched: is_mismatched(followed, &seen) },
+                    Some(seen) => {
+                        let is_mismatched = is_mismatched(followed, &seen)
+                            || self.has_another_child(followed, job, &seen).await;
+                        Stand::UnderWay { is_mismatched }
+                    }
                     None => Stand::Unknown,
                 }
             }
@@ -166,6 +170,18 @@ impl<U: Upstream> Gateway<U> {
             }
         }
         true
+    }
+
+    /// Whether a script that runs has a child of a kind that was not decided on. Asked only where that stops it.
+    async fn has_another_child(&self, followed: &Followed, job: &JobRef, seen: &JobSeen) -> bool {
+        if followed.kinds.is_empty() || !seen.has_children || !self.rulebook().stops_mismatches {
+            return false;
+        }
+        let question = self.upstream.ask_children(job, None);
+        let by = (followed.connection.as_str(), followed.account.as_deref());
+        let answer = self.probe(by, question, cause(followed)).await;
+        let seen = answer.and_then(|answer| self.upstream.read_jobs(&answer.body));
+        seen.is_some_and(|seen| seen.jobs.iter().any(|child| is_another(followed, child)))
     }
 
     /// What rules ask about a session's past.
@@ -226,8 +242,12 @@ impl<U: Upstream> Gateway<U> {
             return false;
         }
         let mut statement = seen.statement.clone();
-        if parent.is_none() && is_mismatched(followed, &seen) {
-            statement.decided_as.clone_from(&followed.decided);
+        let decided = match parent {
+            None => is_mismatched(followed, &seen).then_some(&followed.decided),
+            Some(_) => is_another(followed, &seen).then_some(&followed.kinds),
+        };
+        if let Some(decided) = decided {
+            statement.decided_as.clone_from(decided);
             self.metrics.mismatch();
         }
         let mut facts = seen.facts;
@@ -281,6 +301,15 @@ impl<U: Upstream> Gateway<U> {
 fn is_mismatched(followed: &Followed, seen: &JobSeen) -> bool {
     let ran = &seen.statement.kind;
     !followed.decided.is_empty() && !ran.is_empty() && *ran != followed.decided
+}
+
+/// Whether a script's child is of a kind that the script was not found to have. What is evaluated on the way is a
+/// SELECT.
+fn is_another(followed: &Followed, child: &JobSeen) -> bool {
+    let ran = &child.statement.kind;
+    !followed.kinds.is_empty()
+        && !matches!(ran.as_str(), "" | "SELECT" | "SCRIPT")
+        && !followed.kinds.split(',').any(|kind| kind == ran)
 }
 
 fn cause(followed: &Followed) -> Option<RecordId> {

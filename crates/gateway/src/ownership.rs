@@ -50,6 +50,8 @@ pub(crate) struct Claims {
     started: Vec<Owned>,
     /// The kind of statement that was decided on; empty if it is not known for certain.
     decided: String,
+    /// Of a script: the kinds of its statements.
+    kinds: Vec<String>,
     fingerprint: String,
     /// What puts back the tables that it changes.
     undo: Vec<String>,
@@ -67,6 +69,7 @@ impl Claims {
             session: open.session(),
             started: Vec::new(),
             decided: String::new(),
+            kinds: Vec::new(),
             fingerprint: String::new(),
             undo: Vec::new(),
             rows: None,
@@ -77,6 +80,7 @@ impl Claims {
     fn decided_as<P>(mut self, permit: &Permit<P>) -> Self {
         let judged = permit.judged();
         self.decided.clone_from(&judged.kind);
+        self.kinds.clone_from(&judged.kinds);
         self.fingerprint.clone_from(&judged.fingerprint);
         self.rows.clone_from(&judged.rows);
         self
@@ -193,6 +197,7 @@ impl Claims {
             task: self.asker.task.clone(),
             decided: self.decided.clone(),
             fingerprint: self.fingerprint.clone(),
+            kinds: self.kinds.join(","),
             actor: serde_json::to_string(&self.asker.actor).expect("an actor is JSON"),
             next_at: now.plus_secs(FIRST_ASKED_AFTER_SECS),
             asked: 0,

@@ -24,6 +24,8 @@ pub struct Followed {
     pub task: String,
     /// The kind of statement that was decided on; empty where that is not certain.
     pub decided: String,
+    /// Of a script: the kinds of its statements, separated by commas.
+    pub kinds: String,
     /// The statement's fingerprint; empty where it was not read.
     pub fingerprint: String,
     /// The account that started it, if not the connection's own.
@@ -38,8 +40,8 @@ pub struct Followed {
 pub(crate) fn insert(db: &Connection, job: &Followed) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO followed (project, job, location, connection, principal, record, session, actor, next_at,
-            asked, since, account, task, decided, fingerprint)
-            VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)
+            asked, since, account, task, decided, fingerprint, kinds)
+            VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)
          ON CONFLICT (project, job) DO UPDATE SET next_at = min(next_at, excluded.next_at),
             location = CASE WHEN location = '' THEN excluded.location ELSE location END",
     )?
@@ -58,7 +60,8 @@ pub(crate) fn insert(db: &Connection, job: &Followed) -> rusqlite::Result<()> {
         job.account,
         job.task,
         job.decided,
-        job.fingerprint
+        job.fingerprint,
+        job.kinds
     ])
     .map(|_| ())
 }
@@ -69,7 +72,7 @@ impl State {
         let db = self.db();
         let mut query = db.prepare_cached(
             "SELECT project, job, location, connection, principal, record, session, actor, next_at, asked, since, account, task,
-                decided, fingerprint
+                decided, fingerprint, kinds
              FROM followed WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2",
         )?;
         let rows = query.query_map(params![now.micros(), limit as i64], |row| {
@@ -89,6 +92,7 @@ impl State {
                 task: row.get(12)?,
                 decided: row.get(13)?,
                 fingerprint: row.get(14)?,
+                kinds: row.get(15)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS followed (
     project TEXT NOT NULL, job TEXT NOT NULL, location TEXT NOT NULL, connection TEXT NOT NULL,
     principal TEXT NOT NULL, record TEXT NOT NULL, session TEXT NOT NULL, actor TEXT NOT NULL,
     next_at INTEGER NOT NULL, asked INTEGER NOT NULL, since INTEGER NOT NULL, account TEXT, task TEXT NOT NULL,
-    decided TEXT NOT NULL, fingerprint TEXT NOT NULL,
+    decided TEXT NOT NULL, fingerprint TEXT NOT NULL, kinds TEXT NOT NULL,
     PRIMARY KEY (project, job)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS logins (

@@ -142,3 +142,55 @@ fn a_job_that_runs_as_another_statement_is_cancelled_where_that_is_wanted() {
         }
     });
 }
+
+#[test]
+fn a_child_of_another_kind_than_its_script_has_is_an_alarm_and_stops_it() {
+    block_on(async {
+        let children = |_: &str, request: &Request<Bytes>| {
+            let uri = request.uri().to_string();
+            let job = |id: &str, kind: &str, state: &str| {
+                json!({"jobReference": {"projectId": "proj", "jobId": id}, "status": {"state": state},
+                    "statistics": {"numChildJobs": "2", "query": {"statementType": kind}}})
+            };
+            let is_odd = uri.contains("parentJobId=odd");
+            let answer = match uri.as_str() {
+                uri if uri.contains("parentJobId=") => {
+                    let second = if is_odd { "DROP_TABLE" } else { "INSERT" };
+                    let mut jobs = [job("c1", "SELECT", "DONE"), job("c2", second, "DONE")];
+                    jobs.iter_mut().for_each(|child| child["statistics"]["numChildJobs"] = Value::Null);
+                    json!({"jobs": jobs})
+                }
+                uri if uri.ends_with("/cancel") => json!({"job": job("odd", "SCRIPT", "RUNNING")}),
+                uri if uri.contains("/jobs/plain") => job("plain", "SCRIPT", "DONE"),
+                uri if uri.contains("/jobs/") => job("odd", "SCRIPT", "RUNNING"),
+                _ => {
+                    let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+                    let mut begun = job("x", "SCRIPT", "RUNNING");
+                    begun["jobReference"] = body["jobReference"].clone();
+                    begun
+                }
+            };
+            ScriptedReply::json(answer.to_string())
+        };
+        let rule = "[policy]\non_mismatch = \"stop\"\n[[rule]]\nname = \"label\"\nwhen = \"statement.kind == 'SCRIPT'\"\naction = \"label\"\n";
+        let set = Set::new("", rule, children).await;
+        let sql = "DECLARE x INT64 DEFAULT (SELECT 1); INSERT INTO crm.t (a) VALUES (x);";
+        for id in ["plain", "odd"] {
+            let job = json!({"jobReference": {"projectId": "proj", "jobId": id},
+                "configuration": {"query": {"query": sql, "useLegacySql": false}}});
+            let answer =
+                set.send("POST", "/bigquery/v2/projects/proj/jobs", &set.person(), &job.to_string()).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        let cancelled = |id: &str| {
+            let path = format!("/{id}/cancel");
+            set.upstream.asked().iter().any(|asked| asked.uri().path().ends_with(&path))
+        };
+        let until = Instant::now() + Duration::from_secs(15);
+        while !cancelled("odd") {
+            assert!(Instant::now() < until, "{}", set.gateway.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(!cancelled("plain"), "what was decided on runs on");
+    });
+}

@@ -57,7 +57,7 @@ fn configuration_errors_name_file_line_and_the_nearest_key() {
         ("[roles]\n\nadmin = \"principal.gruops\"\n", "hansard.toml:3: the expression can't be used"),
         (
             "[[rule]]\nname = \"r\"\nwhen = \"true\"\naction = \"approve\"\n",
-            "hansard.toml:4: rule 'r' with action \"approve\" is not enforced",
+            "hansard.toml:1: an approve rule says who may answer",
         ),
         (
             "[[rule]]\nname = \"r\"\nwhen = \"statement.knd == 'x'\"\naction = \"deny\"\n",
