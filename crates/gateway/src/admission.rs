@@ -5,22 +5,21 @@ use identity::{Identified, Stranger};
 use ledger::{IntentDraft, OpenRecord, Recording, StatementText, failpoint};
 use policy::{Keep, RecordAs, RowsMost};
 use record::{
-    Actor, ApprovalRef, Client, Decision, Deed, Effect, Footprint, Job, Knowledge, PrincipalKind, RecordId,
-    RecordKind, RequestFacts, Retained, SessionId, Statement, Target, Task,
+    Actor, ApprovalRef, Client, Decision, Effect, Footprint, Job, RecordId, RecordKind, RequestFacts,
+    Retained, SessionId, Statement, Target, Task,
 };
 use registry::Connection;
-use state::Spending;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::exchange::Gateway;
-use crate::hold::{Demanded, Hold, Met, duplicate};
+use crate::hold::{Hold, Met, duplicate};
 use crate::limits::FACT_BYTES_MAX;
 use crate::ownership::Asker;
 use crate::refusal::{Reason, Refusal};
 use crate::request::{BodyError, Presence, Request, RequestBody};
 use crate::rulebook::Rulebook;
-use crate::upstream::{Action, Awaited, Bounds, DryRun, JobRef, Marks, Needs, Upstream};
+use crate::upstream::{Action, Awaited, JobRef, Marks, Upstream};
 
 /// The principal of the gateway's own questions.
 const OWN_PRINCIPAL: &str = "hansard/gateway";
@@ -205,20 +204,20 @@ impl<P> Cleared<P> {
 }
 
 /// What is known by the time a ruling falls; a refusal knows less.
-struct Known<P> {
-    connection: Option<usize>,
-    action: Option<Action<P>>,
-    method: String,
-    project: String,
-    asker: Option<Arc<Asker>>,
-    repeats: Option<RecordId>,
+pub(crate) struct Known<P> {
+    pub(crate) connection: Option<usize>,
+    pub(crate) action: Option<Action<P>>,
+    pub(crate) method: String,
+    pub(crate) project: String,
+    pub(crate) asker: Option<Arc<Asker>>,
+    pub(crate) repeats: Option<RecordId>,
     /// What it was found to do, where its text was read.
-    footprint: Option<Footprint>,
+    pub(crate) footprint: Option<Footprint>,
     /// Bytes that it would process, where that was asked.
-    estimate: Option<u64>,
-    ruling: policy::Ruling,
+    pub(crate) estimate: Option<u64>,
+    pub(crate) ruling: policy::Ruling,
     /// What a rule's demand for a yes came to.
-    met: Option<Met>,
+    pub(crate) met: Option<Met>,
 }
 
 impl<P> Default for Known<P> {
@@ -440,168 +439,6 @@ impl<U: Upstream> Gateway<U> {
         self.histories.count(session, known.footprint.as_ref(), decided.is_err(), self.clock.now());
         decided
     }
-
-    /// What the rules say. The text is read only where one of them asks about it.
-    async fn decide(
-        &self,
-        rulebook: &Rulebook,
-        (who, marks, released): (&Identified, &Marks, Option<&Held>),
-        request: &Request,
-        known: &mut Known<U::Plan>,
-    ) -> Result<(), Refusal> {
-        let (Some(action), Some(at), Some(asker)) = (&known.action, known.connection, &known.asker) else {
-            return Ok(());
-        };
-        let (record, session) = (marks.record, marks.session);
-        let connection = &rulebook.registry.connections[at];
-        let sql = action.text.sql.as_deref().unwrap_or_default();
-        let is_agent = who.principal.kind == PrincipalKind::Agent;
-        let is_read =
-            rulebook.rules.reads_statement() || is_agent || !asker.reads_all && may_read_history(sql);
-        let mut footprint = match is_read {
-            true => self.upstream.describe(action).await,
-            false => action.footprint.clone(),
-        };
-        self.check_touches(asker, &self.upstream.touches(&footprint)).await?;
-        let tables = rulebook.rules.reads_tables();
-        let unseen = !asker.reads_all && footprint.calls_unseen();
-        let needs = Needs { tables, routines: tables || is_agent || unseen, models: is_agent };
-        if needs != Needs::default() {
-            let by = (connection.name.as_str(), asker.account.as_deref());
-            footprint = self.look_up(footprint, needs, by, record).await;
-        }
-        let now = self.clock.now();
-        self.lookups.changed(footprint.changed(), now);
-        let mut history = self.histories.of(session, &footprint.fingerprint, now);
-        let spending = match rulebook.rules.reads_spending() {
-            true => self.spending(asker, now).await?,
-            false => Spending::default(),
-        };
-        history.bytes_today = i64::try_from(spending.today).unwrap_or(i64::MAX);
-        let client_ip = request.client.ip.to_string();
-        let user_agent = header(request, "user-agent");
-        let decide = |footprint: &Footprint, estimate| {
-            rulebook.rules.decide(&policy::Question {
-                principal: &who.principal,
-                connection: (connection.name.as_str(), &connection.projects),
-                allow_egress: &rulebook.connections[at].allow_egress,
-                reads_history: asker.reads_all,
-                method: &known.method,
-                client_ip: &client_ip,
-                user_agent: &user_agent,
-                sql,
-                labels: &action.labels,
-                footprint,
-                estimate,
-                now,
-                history,
-            })
-        };
-        known.ruling = decide(&footprint, policy::Estimate::default());
-        let demands = |ruling: &policy::Ruling| ruling.denial.is_none() && !ruling.demands.is_empty();
-        let (mut unknown, mut location) = (String::new(), action.location.clone());
-        // Where something is not known that a rule asks about, the upstream may know; and whoever is to say yes wants
-        // to know what it costs.
-        let is_open = !known.ruling.is_plain() && is_for_the_upstream_to_say(&footprint);
-        if known.ruling.wants_estimate() || demands(&known.ruling) || is_open {
-            let by = (connection.name.as_str(), asker.account.as_deref());
-            let dry_run = self.dry_run(action, request, by, record).await;
-            check_against(&mut footprint, &dry_run);
-            let estimate = match dry_run.bytes {
-                Some(bytes) => policy::Estimate::of(bytes),
-                None => policy::Estimate::unknown(&dry_run.failed),
-            };
-            known.ruling = decide(&footprint, estimate);
-            known.estimate = dry_run.bytes;
-            unknown = dry_run.failed;
-            if location.is_empty() {
-                location = dry_run.location;
-            }
-        }
-        if let Some(denial) = known.ruling.denial.take() {
-            known.footprint = is_read.then_some(footprint);
-            return Err(Refusal::ruled(denial));
-        }
-        let budget = self.within_budgets(&known.ruling, spending, (action, request, &footprint), now)?;
-        if demands(&known.ruling) {
-            let demanded = Demanded {
-                who,
-                asker,
-                action,
-                request,
-                method: &known.method,
-                record,
-                session,
-                policy: &rulebook.policy,
-                footprint: &footprint,
-                estimate: (known.estimate, unknown),
-                location: &location,
-                ruling: &known.ruling,
-            };
-            known.met = Some(self.meet(&demanded, released).await?);
-        }
-        known.footprint = is_read.then_some(footprint);
-        let principal = asker.principal.clone();
-        let is_statement = known.footprint.as_ref().is_some_and(|footprint| !footprint.statements.is_empty());
-        // What was held was counted when it was asked.
-        for pace in known.ruling.paces.iter().filter(|_| is_statement && released.is_none()) {
-            let counted = self.paces.count(&pace.rule, &principal, pace.per_minute, now);
-            counted.map_err(|secs| Refusal::ruled(pace.denial(secs)))?;
-        }
-        let limits = known.ruling.limits;
-        let agreed = match &known.met {
-            Some(Met::Granted(held)) => held.bytes_max,
-            _ => None,
-        };
-        let bytes_billed = limits.bytes_billed.into_iter().chain(agreed).chain(budget).min();
-        let bounds = Bounds { bytes_billed, job_timeout_ms: limits.job_timeout_ms };
-        if let Some(action) = known.action.as_mut().filter(|_| bounds != Bounds::default()) {
-            self.upstream.bound(action, request, &bounds);
-        }
-        Ok(())
-    }
-}
-
-/// Whether all that is not known of it is which tables it reads, and that is the upstream's to say: one SELECT.
-fn is_for_the_upstream_to_say(footprint: &Footprint) -> bool {
-    let [deed] = &footprint.statements[..] else { return false };
-    let is_tables = |what: &Knowledge| matches!(what, Knowledge::Tables | Knowledge::Wildcards);
-    deed.kind == "SELECT"
-        && footprint.kind == deed.kind
-        && !footprint.is_script
-        && !deed.unknown.is_empty()
-        && deed.unknown.keys().all(is_tables)
-        && deed.routines.is_empty()
-}
-
-/// The upstream's own word beside ours: what it names is read too, and where it sees another kind nothing is certain.
-fn check_against(footprint: &mut Footprint, dry_run: &DryRun) {
-    let is_known = dry_run.names_all_tables && dry_run.kind == footprint.kind;
-    if is_known && is_for_the_upstream_to_say(footprint) {
-        let deed = &mut footprint.statements[0];
-        deed.unknown.clear();
-        deed.read.retain(|table| !table.ends_with('*'));
-        footprint.unsure.clear();
-    }
-    let known = footprint.tables();
-    let unseen = dry_run.tables.iter().flatten().filter(|table| !known.contains(table));
-    let unseen: Vec<String> = unseen.cloned().collect();
-    if let Some(first) = footprint.statements.first_mut() {
-        first.read.extend(unseen);
-    }
-    if !dry_run.kind.is_empty() && !footprint.kind.is_empty() && dry_run.kind != footprint.kind {
-        let why = format!("BigQuery reads it as {}, hansard as {}", dry_run.kind, footprint.kind);
-        let mut deed = Deed::of(&dry_run.kind);
-        deed.unknown.insert(Knowledge::Kind, why);
-        footprint.statements.push(deed);
-    }
-}
-
-/// Whether a text may ask about what others did, or for their results: the words for it, or a way to hide them.
-fn may_read_history(sql: &str) -> bool {
-    const WORDS: &[&str] = &["information_schema", "@@", "execute", "call", "\\", "._", "`_"];
-    let lower = sql.to_ascii_lowercase();
-    WORDS.iter().any(|word| lower.contains(word))
 }
 
 /// What the ruling says of how the exchange is recorded.

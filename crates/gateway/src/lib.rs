@@ -5,6 +5,7 @@
 mod exchange;
 mod admission;
 mod rulebook;
+mod ruling;
 mod upstream;
 mod ownership;
 mod lookups;
