@@ -25,6 +25,7 @@ pub const KEY_CONTEXT: &[u8] = b"hansard/held/v1";
 pub struct Desk {
     inner: Arc<Inner>,
     answering: Mutex<()>,
+    holding: Mutex<()>,
 }
 
 struct Inner {
@@ -81,11 +82,23 @@ impl Desk {
             }
         }
         let inner = Inner { state, key, known: RwLock::new(known), changes: watch::channel(0).0 };
-        Ok(Self { inner: Arc::new(inner), answering: Mutex::new(()) })
+        Ok(Self { inner: Arc::new(inner), answering: Mutex::new(()), holding: Mutex::new(()) })
     }
 
-    /// Adds one; durable when this returns.
-    pub async fn hold(&self, held: Held, rest: &Rest) -> Result<Arc<Held>, DeskError> {
+    /// Adds one; durable when this returns. None if its job, its mark or itself waits already: somebody was faster.
+    pub async fn hold(&self, held: Held, rest: &Rest) -> Result<Option<Arc<Held>>, DeskError> {
+        let _alone = self.holding.lock().await;
+        let is_known = match &held.job {
+            Some(job) => {
+                let is_marked = !held.mark.is_empty();
+                self.job(&job.project, &job.job).is_some()
+                    || is_marked && self.marked(&held.owner(), &held.mark, held.text, held.at).is_some()
+            }
+            None => self.waits_already(&held),
+        };
+        if is_known {
+            return Ok(None);
+        }
         {
             let known = self.inner.known();
             let owner = held.owner();
@@ -100,9 +113,21 @@ impl Desk {
         let insert = move || {
             let sealed = inner.sealed(&held, &rest);
             inner.state.insert_held(&row(&held), &sealed)?;
-            Ok(inner.remember(held))
+            Ok(Some(inner.remember(held)))
         };
         blocking(insert).await
+    }
+
+    fn waits_already(&self, wanted: &Held) -> bool {
+        let is_same = |held: &Held| {
+            held.is_pending()
+                && held.job.is_none()
+                && held.owner() == wanted.owner()
+                && held.asked.connection == wanted.asked.connection
+                && held.binding == wanted.binding
+                && held.policy == wanted.policy
+        };
+        self.find(is_same).is_some()
     }
 
     /// Puts `next` in the place of what it was made from; nothing if somebody else changed that first.
@@ -127,10 +152,7 @@ impl Desk {
             let old = Held { version: old.version + 1, stand: Stand::Superseded, ..old };
             let sealed = (inner.sealed(&old, &old_rest), inner.sealed(&new, &new_rest));
             match inner.state.replace_held(&row(&old), &row(&new), (&sealed.0, &sealed.1))? {
-                true => {
-                    inner.remember(old);
-                    Ok(inner.remember(new))
-                }
+                true => Ok(inner.remember_both(old, new)),
                 false => Err(DeskError::Changed),
             }
         };
@@ -161,10 +183,11 @@ impl Desk {
     }
 
     /// What one principal's mark stood for lately, whatever became of it.
-    pub fn marked(&self, owner: &str, mark: &str, now: Timestamp) -> Option<Arc<Held>> {
+    pub fn marked(&self, owner: &str, mark: &str, text: Digest, now: Timestamp) -> Option<Arc<Held>> {
         let lately = |held: &Held| held.at.plus_secs(MARKED_SECS) > now || held.is_pending();
         self.find(|held| {
             held.mark == mark
+                && held.text == text
                 && held.stand != Stand::Superseded
                 && held.job.is_some()
                 && lately(held)
@@ -274,6 +297,17 @@ impl Inner {
     fn sealed(&self, held: &Held, rest: &Rest) -> Vec<u8> {
         let text = serde_json::to_vec(rest).expect("what was asked is JSON");
         self.key.seal(&context(held.id), &text)
+    }
+
+    /// One moment for whoever looks: the job is never away.
+    fn remember_both(&self, old: Held, new: Held) -> Arc<Held> {
+        let new = Arc::new(new);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(Arc::new(old));
+        known.insert(new.clone());
+        drop(known);
+        self.changes.send_modify(|count| *count += 1);
+        new
     }
 
     fn remember(&self, held: Held) -> Arc<Held> {

@@ -23,6 +23,8 @@ pub struct Held {
     pub job: Option<Job>,
     /// The client's own mark of the request; empty if it gave none.
     pub mark: String,
+    /// Hash of its statement and parameters.
+    pub text: Digest,
     /// Hash of everything that it says.
     pub binding: Digest,
     /// Hash of what it was found to do: where that changes, it is asked again.

@@ -226,19 +226,14 @@ pub(crate) fn facts(card: &Value) -> Vec<(&'static str, String)> {
 
 /// The statement, or the request where there is none, as far as a message holds it, and whether that is all.
 pub(crate) fn what(card: &Value, chars: usize) -> (String, bool) {
-    let sql = card["statement"]["sql"].as_str().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let request = &card["request"];
-    let whole = match sql {
-        "" => format!(
-            "{} {}",
-            request["verb"].as_str().unwrap_or_default(),
-            request["uri"].as_str().unwrap_or_default()
-        ),
+    let whole = match text(&card["statement"]["sql"]).as_str() {
+        "" => format!("{} {} {}", text(&request["verb"]), text(&request["uri"]), text(&request["body"])),
         sql => sql.to_owned(),
     };
-    // A request's body is not shown.
-    let has_more = sql.is_empty() && request["body"].as_str().is_some_and(|body| !body.is_empty());
-    let is_whole = !has_more && whole.chars().count() <= chars;
+    let parameters = card["statement"]["parameters"].as_object().is_some_and(|all| !all.is_empty());
+    let is_whole = !parameters && whole.chars().count() <= chars;
     (cut(&whole, chars), is_whole)
 }
 

@@ -47,13 +47,16 @@ pub(crate) fn from_answer(
         Shape::Rows => Ok(Learnt { rows: Some(rows.unwrap_or(0)), ..Learnt::default() }),
         Shape::Jobs | Shape::Other => Ok(Learnt::default()),
     }
-    .unwrap_or_else(|_| Learnt { rows, ..begun(skeleton, shape, project) })
+    .unwrap_or_else(|_| match starts_query {
+        true => Learnt { rows, ..begun(skeleton, project) },
+        false => Learnt { rows, ..Learnt::default() },
+    })
 }
 
-/// Of an answer that broke off: the job that it names, if that came. It is followed, whatever became of it.
-fn begun(skeleton: &[u8], shape: Shape, project: &str) -> Learnt {
+/// Of an answer to `jobs.query` that broke off: the job that it names, if that came. It is followed, whatever became of it.
+fn begun(skeleton: &[u8], project: &str) -> Learnt {
     const NAME: &[u8] = b"\"jobReference\"";
-    let named = memchr::memmem::find(skeleton, NAME).filter(|_| shape == Shape::Query).and_then(|at| {
+    let named = memchr::memmem::find(skeleton, NAME).and_then(|at| {
         let rest = skeleton[at + NAME.len()..].trim_ascii_start().strip_prefix(b":")?;
         let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<Reference>();
         reference(&values.next()?.ok()?, "", project)

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::exchange::Gateway;
-use crate::hold::{Hold, Met, duplicate};
+use crate::hold::{Hold, Met, duplicate, text_of};
 use crate::limits::FACT_BYTES_MAX;
 use crate::ownership::Asker;
 use crate::refusal::{Reason, Refusal};
@@ -61,7 +61,6 @@ pub struct Permit<P> {
 }
 
 /// What was decided besides that it may go.
-#[derive(Default)]
 pub(crate) struct Judged {
     /// The kind of statement, where that is certain; else empty.
     pub(crate) kind: String,
@@ -73,10 +72,28 @@ pub(crate) struct Judged {
     pub(crate) rows: Option<RowsMost>,
     /// Tables to keep before it is forwarded.
     pub(crate) keeps: Vec<Keep>,
+    /// The record that their snapshots are named by: that of the first try.
+    pub(crate) kept_as: RecordId,
     /// The yes that it uses.
     pub(crate) grant: Option<RecordId>,
     /// The billing project, and where it runs; empty if that is not said.
     pub(crate) place: (String, String),
+}
+
+impl Judged {
+    /// Of a question of the gateway's own.
+    fn nothing(id: RecordId) -> Self {
+        Self {
+            kind: String::new(),
+            kinds: Vec::new(),
+            fingerprint: String::new(),
+            rows: None,
+            keeps: Vec::new(),
+            kept_as: id,
+            grant: None,
+            place: (String::new(), String::new()),
+        }
+    }
 }
 
 /// A request that may go upstream: permitted, and its intent durable. Made by `Permit::clear` only.
@@ -290,6 +307,7 @@ impl<U: Upstream> Gateway<U> {
                 .unwrap_or_default(),
             rows: known.ruling.rows.take(),
             keeps: std::mem::take(&mut known.ruling.snapshots),
+            kept_as: released.map(|held| held.record).or(known.repeats).unwrap_or(id),
             grant: match &known.met {
                 Some(Met::Granted(held)) if released.is_none() => Some(held.id),
                 _ => None,
@@ -376,7 +394,8 @@ impl<U: Upstream> Gateway<U> {
         };
         let registry = rulebook.registry.clone();
         let plan = known.action?.plan;
-        let (starts, awaits, judged) = (None, None, Box::default());
+        let (starts, awaits) = (None, None);
+        let judged = Box::new(Judged::nothing(id));
         let permit =
             Permit { registry, connection: at, asker: Arc::new(asker), starts, awaits, judged, plan };
         let ruling = Ruling::Permitted(permit);
@@ -428,6 +447,15 @@ impl<U: Upstream> Gateway<U> {
             let starts = action.starts.as_ref().filter(|_| released.is_none());
             if let Some(job) = starts.filter(|job| self.desk.job(&job.project, &job.job).is_some()) {
                 return Err(duplicate(job));
+            }
+            // What was sent before with this mark is this statement, whatever became of it and whatever holds now.
+            let mark = action.retry.as_ref().filter(|_| released.is_none());
+            let marked = mark
+                .and_then(|mark| self.desk.marked(&asker.principal, mark, text_of(action), self.clock.now()));
+            if let Some(held) = marked {
+                known.asker = Some(asker);
+                known.met = Some(Met::Waits { held, rest: None });
+                return Ok(());
             }
         }
         known.asker = Some(asker);

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 use crate::exchange::Gateway;
-use crate::hold::estimate;
-use crate::later::Sent;
+use crate::hold::{estimate, job_ref};
+use crate::later::{Place, Sent};
 use crate::upstream::Upstream;
 
 /// A yes is good for at most so long, in seconds.
@@ -77,7 +77,8 @@ impl<U: Upstream> Gateway<U> {
         };
         // What is sent is not waited for by whoever answers something else.
         let Some(held) = held else { return Err(self.reconsider(answering.id).await) };
-        let is_to_send = held.stand == Stand::Approved && held.job.is_some();
+        let is_yes = matches!(answering.says, Says::Yes { .. });
+        let is_to_send = is_yes && held.stand == Stand::Approved && held.job.is_some();
         let sent = if is_to_send { Some(self.send_held(&held).await) } else { None };
         let held = self.desk.get(held.id).unwrap_or(held);
         Ok(Answered { held, sent })
@@ -94,11 +95,16 @@ impl<U: Upstream> Gateway<U> {
             self.expire(held).await.map_err(NotAnswered::Unrecorded)?;
             return Err(NotAnswered::Over("it has expired".to_owned()));
         }
+        // One that is allowed and not sent yet is not sent any more, unless it may run already.
+        let place = match (held.stand, &answering.says) {
+            (Stand::Approved, Says::No { .. }) if held.job.is_some() => Some(self.not_sent(held).await?),
+            _ => None,
+        };
         let rest = self.desk.rest(held.id).await;
         let rest = rest.map_err(|error| NotAnswered::Unrecorded(error.to_string()))?;
         let is_live =
             held.grant.as_ref().is_some_and(|grant| grant.until > now && grant.uses_left != Some(0));
-        let takes_back = is_live && matches!(answering.says, Says::No { .. });
+        let takes_back = (is_live || place.is_some()) && matches!(answering.says, Says::No { .. });
         if !held.is_pending() && !takes_back {
             let said = if rest.said.is_empty() { String::new() } else { format!(": {}", rest.said) };
             return Err(NotAnswered::Over(format!("it is {} already{said}", held.stand.word())));
@@ -107,7 +113,9 @@ impl<U: Upstream> Gateway<U> {
         let rules = self.may_answer(held, &rest, &approver)?;
         let by = format!("{}/{}", approver.idp, approver.id);
         let (next, event, rest) = match &answering.says {
-            Says::No { reason } if takes_back => taken_back(held, &by, reason),
+            Says::No { reason } if takes_back && held.stand == Stand::Released => {
+                taken_back(held, &by, reason)
+            }
             Says::No { reason } => denied(held, rest, (&by, &approver), reason),
             Says::Yes { scope, secs } => {
                 let secs = checked(held, *scope, *secs)?;
@@ -132,6 +140,19 @@ impl<U: Upstream> Gateway<U> {
         recorded.map_err(NotAnswered::Unrecorded)?;
         let changed = self.desk.change(next, rest.as_ref()).await;
         changed.map(Some).map_err(|error| NotAnswered::Over(error.to_string()))
+    }
+
+    /// Keeps an allowed job from being sent for as long as the place is kept; an error if it may run already.
+    pub(crate) async fn not_sent(&self, held: &Held) -> Result<Place, NotAnswered> {
+        let late = || NotAnswered::Over("it is being sent, or runs already; cancel the job".to_owned());
+        let place = self.sending.begin(held.id, record::Timestamp::from_micros(i64::MAX)).ok_or_else(late)?;
+        if let Some(job) = held.job.as_ref().filter(|_| held.tries > 0) {
+            let by = (held.asked.connection.as_str(), held.asked.account.as_deref());
+            if self.is_there(by, &job_ref(job), held.record).await != Some(false) {
+                return Err(late());
+            }
+        }
+        Ok(place)
     }
 
     /// The rules for which somebody may answer; never their own request, and never as a program.
@@ -270,16 +291,15 @@ fn denied(
         shown(approver),
         held.record
     );
-    let next = Held { stand: Stand::Denied, reason: "accessDenied".to_owned(), ..held.clone() };
+    let next = Held { stand: Stand::Denied, grant: None, reason: "accessDenied".to_owned(), ..held.clone() };
     let event = json!({"action": "approval.deny", "approval": held.id, "by": by, "reason": reason});
     (next, event, Some(Rest { said, ..rest }))
 }
 
 /// A yes that was good for more than once is good for nothing more.
 fn taken_back(held: &Held, by: &str, reason: &str) -> (Held, Value, Option<Rest>) {
-    let stand = if held.job.is_none() { Stand::Denied } else { held.stand };
     let event = json!({"action": "approval.take_back", "approval": held.id, "by": by, "reason": reason});
-    (Held { grant: None, stand, ..held.clone() }, event, None)
+    (Held { grant: None, ..held.clone() }, event, None)
 }
 
 /// What whoever answers is shown.
@@ -289,8 +309,11 @@ pub(crate) fn card(held: &Held, rest: &Rest, may_answer: bool) -> Value {
     let columns: Vec<&String> =
         footprint.statements.iter().filter_map(|deed| deed.columns.as_ref()).flatten().collect();
     let written: Vec<&String> = footprint.statements.iter().flat_map(|deed| &deed.written).collect();
+    let all = |pick: fn(&record::Deed) -> &std::collections::BTreeSet<String>| -> Vec<&String> {
+        footprint.statements.iter().flat_map(pick).collect()
+    };
+    let (destinations, sources) = (all(|deed| &deed.destinations), all(|deed| &deed.sources));
     let usd = rest.estimate.and_then(|bytes| policy::Estimate::of(bytes).usd());
-    let is_job = held.job.is_some();
     json!({
         "id": held.id, "stand": held.stand, "asked_at": held.at, "until": held.until, "may_answer": may_answer,
         "who": {
@@ -301,10 +324,10 @@ pub(crate) fn card(held: &Held, rest: &Rest, may_answer: bool) -> Value {
         "connection": held.asked.connection, "session": held.asked.session, "method": held.asked.method,
         "statement": {
             "sql": rest.sql, "kind": footprint.kind, "kinds": footprint.kinds(), "tables": footprint.tables(),
-            "tables_written": written, "columns": columns, "certain": footprint.is_certain(),
+            "tables_written": written, "destinations": destinations, "sources": sources, "columns": columns, "certain": footprint.is_certain(),
             "parameters": footprint.parameters, "fingerprint": footprint.fingerprint,
         },
-        "request": (!is_job).then(|| json!({"verb": rest.verb, "uri": rest.uri, "body": rest.body})),
+        "request": rest.sql.is_empty().then(|| json!({"verb": rest.verb, "uri": rest.uri, "body": rest.body})),
         "job": held.job.as_ref().map(|job| format!("{}:{}", job.project, job.job)),
         "estimate": {
             "bytes": rest.estimate, "usd": usd, "bytes_max": held.bytes_max, "unknown": rest.estimate_unknown,

@@ -101,8 +101,9 @@ impl<U: Upstream> Gateway<U> {
             Stand::UnderWay { .. } | Stand::Missing | Stand::Unknown => return,
         };
         let spent = end.spent.filter(|bytes| *bytes > 0);
-        self.remember_end(&followed, &end);
+        let has_failed = !end.status.reason.is_empty();
         if self.record_job(&followed, end, None).await {
+            self.remember_end(&followed, has_failed, spent.unwrap_or(0));
             let state = self.state.clone();
             let at = self.clock.now();
             let payer = Payer { principal: followed.principal.clone(), task: followed.task.clone() };
@@ -185,10 +186,9 @@ impl<U: Upstream> Gateway<U> {
     }
 
     /// What rules ask about a session's past.
-    fn remember_end(&self, followed: &Followed, end: &JobSeen) {
+    fn remember_end(&self, followed: &Followed, has_failed: bool, bytes: u64) {
         if let Ok(session) = followed.session.parse() {
-            let failed = Some(!end.status.reason.is_empty());
-            let ended = Ended { fingerprint: &followed.fingerprint, failed, bytes: end.spent.unwrap_or(0) };
+            let ended = Ended { fingerprint: &followed.fingerprint, failed: Some(has_failed), bytes };
             self.histories.ended(session, &ended, self.clock.now());
         }
     }

@@ -75,7 +75,7 @@ impl<U: Upstream> Gateway<U> {
         demanded: &Demanded<'_, U::Plan>,
         released: Option<&Held>,
     ) -> Result<Met, Refusal> {
-        let Demanded { action, request, asker, .. } = demanded;
+        let Demanded { action, request, .. } = demanded;
         let now = self.clock.now();
         let named = format!("hsd_{}", demanded.record);
         let later = self.upstream.later(action, request, (&named, demanded.location));
@@ -85,11 +85,6 @@ impl<U: Upstream> Gateway<U> {
             return Ok(Met::Granted(Arc::new(held.clone())));
         }
         if released.is_none() {
-            // What was sent before with this mark is this statement, whatever became of it.
-            let marked = (!mark.is_empty()).then(|| self.desk.marked(&asker.principal, &mark, now)).flatten();
-            if let Some(held) = marked {
-                return Ok(Met::Waits { held, rest: None });
-            }
             if let Some(held) = self.desk.covering(&wanted, now) {
                 return Ok(Met::Granted(held));
             }
@@ -171,7 +166,12 @@ impl<U: Upstream> Gateway<U> {
         let held = match rest {
             None => held,
             Some(rest) => match self.keep(&held, &rest).await {
-                Ok(held) => held,
+                Ok(Some(held)) => held,
+                // Whoever was faster is answered; this one is asked again by its client.
+                Ok(None) => {
+                    let message = "The same request waits for approval since a moment ago. Send it again.";
+                    return self.refuse(speaks, Refusal::new(Reason::Upstream, message), open).await;
+                }
                 Err(refusal) => return self.refuse(speaks, refusal, open).await,
             },
         };
@@ -194,8 +194,9 @@ impl<U: Upstream> Gateway<U> {
         };
         if !is_recorded && is_new {
             // Whoever asked was told that nothing was done: so it stays.
+            let never = Held { mark: String::new(), ..(*held).clone() };
             let said = "Its record could not be closed.";
-            let _ = self.end(&held, Stand::Cancelled, "stopped", said.to_owned()).await;
+            let _ = self.end(&never, Stand::Superseded, "stopped", said.to_owned()).await;
         } else if is_new {
             self.announce(&held).await;
         }
@@ -215,11 +216,12 @@ impl<U: Upstream> Gateway<U> {
         self.desk.change(next, Some(&rest)).await
     }
 
-    async fn keep(&self, held: &Held, rest: &Rest) -> Result<Arc<Held>, Refusal> {
+    async fn keep(&self, held: &Held, rest: &Rest) -> Result<Option<Arc<Held>>, Refusal> {
+        let owner = Owner { principal: held.owner(), record: held.id.to_string() };
+        let owned: Vec<Owned> = held.job.iter().map(|job| Owned::job(&job.project, &job.job)).collect();
         if let Some(job) = &held.job {
-            let owned = Owned::job(&job.project, &job.job);
-            let owner = Owner { principal: held.owner(), record: held.id.to_string() };
-            let claim = Claim { owned: vec![owned], owner, at: held.at, follow: None, spent: None };
+            let claim =
+                Claim { owned: owned.clone(), owner: owner.clone(), at: held.at, follow: None, spent: None };
             match self.owners.claim(claim).await {
                 Ok(Claimed::Owned { .. }) => {}
                 Ok(Claimed::Taken(_)) => return Err(duplicate(&job_ref(job))),
@@ -229,7 +231,13 @@ impl<U: Upstream> Gateway<U> {
                 }
             }
         }
-        self.desk.hold(held.clone(), rest).await.map_err(|error| unheld(&error))
+        let kept = self.desk.hold(held.clone(), rest).await;
+        if !matches!(kept, Ok(Some(_)))
+            && let Err(error) = self.owners.release(owned, owner).await
+        {
+            tracing::warn!(%error, "a claim can't be given back");
+        }
+        kept.map_err(|error| unheld(&error))
     }
 
     /// Waits for a held job as BigQuery waits for one that runs; none if it is sent, and BigQuery answers.
@@ -245,16 +253,19 @@ impl<U: Upstream> Gateway<U> {
             Awaiting::Stand | Awaiting::Cancel => Duration::ZERO,
         };
         let until = tokio::time::Instant::now() + at_most;
+        let sent_until = tokio::time::Instant::now() + HELD_POLL_MAX;
         loop {
             let held = self.desk.job(&job.project, &job.job)?;
             let waits = matches!(held.stand, Stand::Pending | Stand::Approved);
             let is_over = tokio::time::Instant::now() >= until;
             // One that is being sent is as good as sent.
-            let is_sending = held.stand == Stand::Approved && *how == Awaiting::Stand;
+            let is_sending = held.stand == Stand::Approved
+                && *how == Awaiting::Stand
+                && tokio::time::Instant::now() < sent_until;
             if !waits || is_over && !is_sending {
                 return Some(Stands { held, how: *how });
             }
-            let until = if is_sending { tokio::time::Instant::now() + HELD_POLL_MAX } else { until };
+            let until = if is_sending { sent_until } else { until };
             tokio::select! {
                 changed = changes.changed() => changed.ok()?,
                 () = tokio::time::sleep_until(until) => if is_sending { return Some(Stands { held, how: *how }) },
@@ -350,6 +361,7 @@ impl<P> Demanded<'_, P> {
             policy: self.policy.to_owned(),
             job: job.map(|job| Job { project: job.project, job: job.job, location: job.location }),
             mark,
+            text: text_of(self.action),
             binding: wanted.binding,
             does: wanted.does,
             alike: wanted.alike,
@@ -404,6 +416,13 @@ impl<P> Demanded<'_, P> {
 
 fn kept(demand: &policy::Demand) -> Demand {
     Demand { rule: demand.rule.clone(), needed: demand.needed, expires_secs: demand.expires_secs }
+}
+
+/// Hash of a statement and its parameters.
+pub(crate) fn text_of<P>(action: &Action<P>) -> Digest {
+    let params = action.text.params.as_ref().map(ToString::to_string).unwrap_or_default();
+    let sql = action.text.sql.as_deref().unwrap_or_default();
+    ledger::sha256(format!("{sql}\0{params}").as_bytes())
 }
 
 /// What was estimated, and what it may come to: tables grow a little, and BigQuery bills 10 MiB a table at least.

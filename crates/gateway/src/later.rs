@@ -19,6 +19,18 @@ use crate::refusal::{Reason, Refusal};
 use crate::request::{Request, own_request};
 use crate::upstream::{Question, Speaks, Upstream};
 
+/// BigQuery's words for what passes ("Error messages" in its documentation), and ours for an answer that could not be
+/// recorded: then it ran, and the next try finds it.
+const PASSING: &[&str] = &[
+    "backendError",
+    "internalError",
+    "jobBackendError",
+    "jobInternalError",
+    "jobRateLimitExceeded",
+    "quotaExceeded",
+    "rateLimitExceeded",
+    "stopped",
+];
 /// A job that could not be sent is tried again after so long, in seconds.
 const TRY_AGAIN_SECS: i64 = 5;
 
@@ -45,7 +57,7 @@ impl Drop for Place {
 
 impl Sending {
     /// A place for whoever sends it now; none if somebody does, or it is not to be tried yet.
-    fn begin(&self, id: RecordId, now: Timestamp) -> Option<Place> {
+    pub(crate) fn begin(&self, id: RecordId, now: Timestamp) -> Option<Place> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match known.get(&id) {
             Some(None) => return None,
@@ -88,9 +100,14 @@ impl<U: Upstream> Gateway<U> {
         let Some(mut place) = self.sending.begin(held.id, now) else {
             return Sent::Later("it is being sent".to_owned());
         };
-        let sent = match tokio::time::timeout(SEND_HELD_MAX, self.try_to_send(held)).await {
+        // Whoever had the place before may have sent it.
+        let current =
+            self.desk.get(held.id).filter(|held| matches!(held.stand, Stand::Pending | Stand::Approved));
+        let Some(held) = current else { return Sent::Later("it is over".to_owned()) };
+        let sent = match tokio::time::timeout(SEND_HELD_MAX, self.try_to_send(&held)).await {
             Ok(Ok(sent)) => sent,
-            Ok(Err(error)) => Sent::Later(error.to_string()),
+            Ok(Err(DeskError::Changed)) => Sent::Later(DeskError::Changed.to_string()),
+            Ok(Err(error)) => self.broken(&held, error.to_string()).await,
             Err(_) => Sent::Later("BigQuery did not answer in time".to_owned()),
         };
         if matches!(sent, Sent::Later(_)) {
@@ -132,12 +149,13 @@ impl<U: Upstream> Gateway<U> {
             Ruling::Refused(refusal) => return self.refused(held, refusal, open).await,
             Ruling::Held(_) => unreachable!("it was asked again above"),
         };
+        // From here on it may run, whatever breaks: the next try asks first.
+        let next = Held { stand: Stand::Approved, tries: held.tries + 1, ..(**held).clone() };
+        let held = &self.desk.change(next, None).await?;
         let claims = match self.claim(&permit, &open).await {
             Ok(claims) => claims,
             Err(refusal) => return self.refused(held, refusal, open).await,
         };
-        let next = Held { tries: held.tries + 1, ..(**held).clone() };
-        let held = &self.desk.change(next, None).await?;
         ledger::failpoint("releasing");
         let (head, body) = self.carry(permit, request, claims, open).await.into_parts();
         let body = Limited::new(body, PROBE_BYTES_MAX).collect().await;
@@ -147,7 +165,12 @@ impl<U: Upstream> Gateway<U> {
         }
         let (reason, said) = said_no(&body);
         match head.status {
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => self.later(held, said).await,
+            // A name that is taken is this job's own, where a try before this one was cut off.
+            StatusCode::CONFLICT if held.tries > 1 => self.released(held, record).await,
+            _ if PASSING.contains(&reason.as_str()) => self.later(held, said).await,
+            StatusCode::UNAUTHORIZED | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                self.later(held, said).await
+            }
             status if status.is_client_error() => self.fail(held, &reason, said).await,
             _ => self.later(held, said).await,
         }
@@ -169,9 +192,18 @@ impl<U: Upstream> Gateway<U> {
         }
     }
 
-    /// It is tried again, but not for ever.
+    /// It can't even be read. After a while nobody waits for it any more.
+    async fn broken(&self, held: &Held, why: String) -> Sent {
+        if held.until.plus_secs(UNSENT_SECS_MAX) <= self.clock.now() {
+            let failed = Held { stand: Stand::Failed, reason: "backendError".to_owned(), ..held.clone() };
+            let _ = self.desk.change(failed, None).await;
+        }
+        Sent::Later(why)
+    }
+
+    /// It is tried again, but not for ever; one that may run already is, until BigQuery says whether it does.
     async fn later(&self, held: &Held, why: String) -> Result<Sent, DeskError> {
-        match held.until.plus_secs(UNSENT_SECS_MAX) <= self.clock.now() {
+        match held.tries == 0 && held.until.plus_secs(UNSENT_SECS_MAX) <= self.clock.now() {
             true => self.fail(held, "backendError", why).await,
             false => Ok(Sent::Later(why)),
         }
@@ -217,8 +249,12 @@ impl<U: Upstream> Gateway<U> {
             return Ok(current);
         }
         // One that is being sent is BigQuery's to cancel.
-        let Some(_place) = self.sending.begin(current.id, Timestamp::from_micros(i64::MAX)) else {
-            return Err(Refusal::new(Reason::Upstream, "The job is being sent; cancel it again."));
+        // One that is being sent, or may run, is BigQuery's to cancel: whether it does is known in a moment.
+        let Ok(_place) = self.not_sent(&current).await else {
+            return Err(Refusal::new(
+                Reason::Upstream,
+                "The job is being sent, or may run; cancel it again.",
+            ));
         };
         self.withdraw_alone(&current, by, why).await
     }
@@ -242,14 +278,17 @@ impl<U: Upstream> Gateway<U> {
                 tracing::error!(approval = %held.id, why, "can't expire");
             }
         }
+        // They end with whoever tends them.
+        let mut sending = tokio::task::JoinSet::new();
         for held in self.desk.unsent() {
             let gateway = self.clone();
-            tokio::spawn(async move {
+            sending.spawn(async move {
                 if matches!(gateway.send_held(&held).await, Sent::Released(_)) {
                     tracing::info!(approval = %held.id, "an allowed job was sent later");
                 }
             });
         }
+        while sending.join_next().await.is_some() {}
     }
 
     /// Nobody answered in time.

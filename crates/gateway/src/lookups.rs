@@ -96,6 +96,10 @@ impl Lookups {
             unstable.retain(|_, until| *until > now);
         }
         unstable.extend(names.map(|name| (name, now.plus_secs(KNOWN_SECS))));
+        drop(unstable);
+        // Which tables a wildcard stands for, and what they hold, may be others now.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(_, asked), _| !matches!(asked, Asked::DryRun(_)));
     }
 }
 

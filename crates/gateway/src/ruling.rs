@@ -112,31 +112,49 @@ impl<U: Upstream> Gateway<U> {
             known.footprint = is_read.then_some(footprint);
             return Err(Refusal::ruled(denial));
         }
-        let left = self.within_budgets(&known.ruling, spending, (action, request, &footprint), now)?;
-        if !known.ruling.demands.is_empty() {
+        let terms = self.terms(&case, &known.ruling, (&footprint, spending), dry_run, released).await;
+        // What was tried stands in the record, and counts, whatever becomes of it.
+        known.footprint = is_read.then_some(footprint);
+        let (met, left) = terms?;
+        known.met = met;
+        self.put_bounds(known, request, left);
+        Ok(())
+    }
+
+    /// What was agreed to, if somebody must agree, and what is left of budgets.
+    async fn terms(
+        &self,
+        case: &Case<'_, U::Plan>,
+        ruling: &policy::Ruling,
+        (footprint, spending): (&Footprint, Spending),
+        dry_run: DryRun,
+        released: Option<&Held>,
+    ) -> Result<(Option<Met>, Option<u64>), Refusal> {
+        let Case { who, asker, marks, action, request, now, .. } = *case;
+        let left = self.within_budgets(ruling, spending, (action, request, footprint), now)?;
+        let mut met = None;
+        if !ruling.demands.is_empty() {
             let demanded = Demanded {
                 who,
                 asker,
                 action,
                 request,
-                method,
+                method: case.method,
                 record: marks.record,
                 session: marks.session,
-                policy: &rulebook.policy,
-                footprint: &footprint,
+                policy: &case.rulebook.policy,
+                footprint,
                 estimate: (dry_run.bytes, dry_run.failed),
                 location: &dry_run.location,
-                ruling: &known.ruling,
+                ruling,
             };
-            known.met = Some(self.meet(&demanded, released).await?);
+            met = Some(self.meet(&demanded, released).await?);
         }
         // What was held was counted when it was asked.
-        if is_read && !footprint.statements.is_empty() && released.is_none() {
-            self.keep_pace(&known.ruling, asker, now)?;
+        if case.is_read && !footprint.statements.is_empty() && released.is_none() {
+            self.keep_pace(ruling, asker, now)?;
         }
-        known.footprint = is_read.then_some(footprint);
-        self.put_bounds(known, request, left);
-        Ok(())
+        Ok((met, left))
     }
 
     /// What it does, as far as rules and defaults ask; what reaches for others' work is refused.
@@ -202,7 +220,8 @@ fn is_for_the_upstream_to_say(footprint: &Footprint) -> bool {
 
 /// The upstream's own word beside ours: what it names is read too, and where it sees another kind nothing is certain.
 fn check_against(footprint: &mut Footprint, dry_run: &DryRun) {
-    let is_known = dry_run.names_all_tables && dry_run.kind == footprint.kind;
+    let names_some = dry_run.tables.as_ref().is_some_and(|tables| !tables.is_empty());
+    let is_known = dry_run.names_all_tables && names_some && dry_run.kind == footprint.kind;
     if is_known && is_for_the_upstream_to_say(footprint) {
         let deed = &mut footprint.statements[0];
         deed.unknown.clear();

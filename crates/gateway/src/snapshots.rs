@@ -29,7 +29,7 @@ impl<U: Upstream> Gateway<U> {
                 }
                 let name = table.rsplitn(3, '.').take(2).collect::<Vec<_>>();
                 let name: Vec<&str> = name.into_iter().rev().collect();
-                let snapshot = format!("{dataset}.{}_{}", name.join("_"), record.0.simple());
+                let snapshot = format!("{dataset}.{}_{}", name.join("_"), permit.judged().kept_as.0.simple());
                 let expires_secs = keep.snapshot.expires_secs;
                 let kept = Kept { project, location, table, snapshot: &snapshot, expires_secs };
                 match self.keep_table(by, &kept, record).await {
@@ -55,6 +55,8 @@ impl<U: Upstream> Gateway<U> {
         let answer = asked.ok_or_else(unasked)?;
         match answer.status {
             status if status.is_success() => self.upstream.read_done(&answer.body).map(|()| true),
+            // A try before this one kept it.
+            StatusCode::CONFLICT => Ok(true),
             StatusCode::NOT_FOUND => {
                 // The table, or the dataset that it is to be kept in?
                 let question = self.upstream.ask_rows(kept.table).ok_or_else(unasked)?;

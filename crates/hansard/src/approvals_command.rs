@@ -103,7 +103,10 @@ fn who(card: &Value) -> String {
 /// The statement, or the request where there is none.
 fn what(card: &Value) -> String {
     match text(&card["statement"]["sql"]).as_str() {
-        "" => format!("{} {}", text(&card["request"]["verb"]), text(&card["request"]["uri"])),
+        "" => {
+            let request = &card["request"];
+            format!("{} {} {}", text(&request["verb"]), text(&request["uri"]), text(&request["body"]))
+        }
         sql => sql.to_owned(),
     }
 }
@@ -161,6 +164,8 @@ fn show(id: &RecordId, folder: &FolderArgs) -> Result<(), Failure> {
         ("kind", text(&card["statement"]["kind"])),
         ("tables", list(&card["statement"]["tables"])),
         ("writes", list(&card["statement"]["tables_written"])),
+        ("sends to", list(&card["statement"]["destinations"])),
+        ("takes from", list(&card["statement"]["sources"])),
         ("columns", list(&card["statement"]["columns"])),
         ("parameters", parameters(&card["statement"]["parameters"])),
         ("processes", cost),

@@ -185,6 +185,7 @@ impl Running {
             self.rooms.state.clone(),
         ));
         background.spawn(self.gateway.clone().follow_jobs());
+        background.spawn(tend_held(self.gateway.clone()));
         let rooms = Arc::new(self.rooms);
         if let Some(args) = self.reloads {
             let (gateway, rooms) = (self.gateway.clone(), rooms.clone());
@@ -218,6 +219,15 @@ impl Running {
     }
 }
 
+/// What waits for a human expires, and what was allowed is sent.
+async fn tend_held(gateway: Arc<Gateway<bigquery::BigQuery>>) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        seconds.tick().await;
+        gateway.clone().tend_held().await;
+    }
+}
+
 async fn every_second(
     gateway: Arc<Gateway<bigquery::BigQuery>>,
     api: Arc<console::Api>,
@@ -225,13 +235,9 @@ async fn every_second(
 ) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     let mut since_retention = RETENTION_EVERY;
-    let mut tending: Option<tokio::task::JoinHandle<()>> = None;
     loop {
         seconds.tick().await;
         gateway.tick();
-        if tending.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
-            tending = Some(tokio::spawn(gateway.clone().tend_held()));
-        }
         since_retention += Duration::from_secs(1);
         if since_retention >= RETENTION_EVERY {
             since_retention = Duration::ZERO;

@@ -41,6 +41,10 @@ impl Jobs {
                     return ScriptedReply::json(answer.to_string());
                 }
                 let id = job["jobReference"]["jobId"].as_str().expect("a name").to_owned();
+                if id == "away" {
+                    let error = json!({"error": {"code": 503, "message": "away", "errors": [{"reason": "backendError"}]}});
+                    return ScriptedReply::json(error.to_string()).status(503);
+                }
                 if jobs.contains_key(&id) {
                     let error = json!({"error": {"code": 409, "message": "Already Exists", "errors": [{"reason": "duplicate"}]}});
                     return ScriptedReply::json(error.to_string()).status(409);
@@ -728,5 +732,49 @@ fn an_upload_that_was_agreed_to_passes_with_another_boundary_and_name() {
         assert_eq!(upload("bbb", "u2", "customers").await.status, 403, "another table is another request");
         assert_ne!(upload("ccc", "u3", "orders").await.status, 403);
         assert_eq!(upload("ddd", "u4", "orders").await.status, 403, "once is once");
+    });
+}
+
+#[test]
+fn a_yes_that_could_not_be_carried_out_yet_is_taken_back() {
+    block_on(async {
+        let set = Set::new(RULE).await;
+        let (alice, lead) = (set.alice(), set.lead());
+        let held = set.insert(&alice, "away", DELETE).await;
+        let approved = set.approve(&held.record(), &lead, &json!({"for_secs": 60})).await.json();
+        assert_eq!(approved["stand"], "approved", "{approved}");
+        assert!(
+            approved["said"].as_str().unwrap().contains("away"),
+            "it is tried again, and says why: {approved}"
+        );
+        let begun = Instant::now();
+        assert_eq!(set.get(&format!("{JOBS}/away"), &alice).await.json()["status"]["state"], "PENDING");
+        assert!(begun.elapsed() < Duration::from_secs(15), "whoever asks how it stands is not kept");
+        let until = Instant::now() + Duration::from_secs(15);
+        while set.deny(&held.record(), &lead, "not now").await.status != 200 {
+            assert!(Instant::now() < until, "{}", set.gateway.log());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let tries = set.ran().len();
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert_eq!(set.ran().len(), tries, "it is not tried any more");
+        let done = set.get(&format!("{JOBS}/away"), &alice).await.json();
+        assert_eq!(done["status"]["errorResult"]["reason"], "accessDenied", "{done:#}");
+        let other = set.insert(&alice, "b", DELETE).await;
+        assert_eq!(other.json()["status"]["state"], "PENDING", "and it is good for nothing else");
+    });
+}
+
+#[test]
+fn a_job_without_a_statement_shows_all_of_itself() {
+    block_on(async {
+        let set = Set::new(&RULE.replace("request.is_write && ", "")).await;
+        let table = json!({"projectId": "proj", "datasetId": "crm", "tableId": "orders"});
+        let job = json!({"jobReference": {"projectId": "proj", "jobId": "x"},
+            "configuration": {"extract": {"sourceTable": table, "destinationUris": ["gs://out/x*"]}}});
+        let held = set.send("POST", JOBS, &set.alice(), &job).await;
+        let card = set.get(&format!("/api/v1/approvals/{}", held.record()), &set.lead()).await.json();
+        assert_eq!(card["statement"]["destinations"], json!(["gs://out/x*"]), "{card:#}");
+        assert!(card["request"]["body"].as_str().unwrap().contains("gs://out/x*"), "{card:#}");
     });
 }
