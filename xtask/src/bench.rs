@@ -27,6 +27,9 @@ allocation, header maps, changes of task. The journal's thread takes 30 %: its s
 and linking leaves (5 %), handing bytes to files. What may be known beforehand is not done per exchange: who may what is evaluated once per
 principal, tokens are checked once in 30 s. The index stands aside while the gateway is busy and catches up within seconds.
 
+With rules, a text that was not seen before is read by Google's parser, run as WebAssembly: some 1.5 ms of CPU, which bounds two cores at about 1,200
+new statements a second; one that was seen costs nothing more, and one that no rule asks about is not read. The bench sends a new text every time.
+
 At one connection the two syncs take 0.1 ms each (the log's files are written over, ADR 0014), and each is four changes of thread: worker,
 journal, disk, worker. A wait for company before a round was tried under load and gave nothing.
 
