@@ -125,3 +125,29 @@ impl State {
         Ok(count as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_an_earlier_build_is_taken_over() {
+        let folder = std::env::temp_dir().join(format!("hansard-followed-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("state.db");
+        let earlier = "CREATE TABLE followed (
+            project TEXT NOT NULL, job TEXT NOT NULL, location TEXT NOT NULL, connection TEXT NOT NULL,
+            principal TEXT NOT NULL, record TEXT NOT NULL, session TEXT NOT NULL, actor TEXT NOT NULL,
+            next_at INTEGER NOT NULL, asked INTEGER NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (project, job)
+            ) STRICT, WITHOUT ROWID;
+            INSERT INTO followed VALUES ('p', 'j', '', 'main', 'okta/a', 'r', 's', '{}', 0, 0, 0);";
+        Connection::open(&path).unwrap().execute_batch(earlier).unwrap();
+        let state = State::open(&path).unwrap();
+        let due = state.followed_due(Timestamp::from_secs(1), 10).unwrap();
+        assert_eq!((due.len(), due[0].task.as_str(), due[0].kinds.as_str()), (1, "", ""));
+        drop(state);
+        assert_eq!(State::open(&path).unwrap().followed().unwrap(), 1, "and once more");
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+}

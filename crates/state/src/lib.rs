@@ -68,6 +68,15 @@ CREATE TABLE IF NOT EXISTS held (
 CREATE INDEX IF NOT EXISTS followed_next ON followed (next_at);
 ";
 
+/// Columns that a table got after it was first made: a folder of an earlier build is taken over.
+const ADDED: &[(&str, &str, &str)] = &[
+    ("followed", "account", "TEXT"),
+    ("followed", "task", "TEXT NOT NULL DEFAULT ''"),
+    ("followed", "decided", "TEXT NOT NULL DEFAULT ''"),
+    ("followed", "fingerprint", "TEXT NOT NULL DEFAULT ''"),
+    ("followed", "kinds", "TEXT NOT NULL DEFAULT ''"),
+];
+
 impl State {
     /// Opens or makes the database.
     pub fn open(path: &Path) -> Result<Self, StateError> {
@@ -76,6 +85,13 @@ impl State {
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
         db.execute_batch(SCHEMA)?;
+        for (table, column, kind) in ADDED {
+            let found = "SELECT count(*) FROM pragma_table_info(?1) WHERE name = ?2";
+            let is_there: i64 = db.query_row(found, [table, column], |row| row.get(0))?;
+            if is_there == 0 {
+                db.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} {kind}"))?;
+            }
+        }
         Ok(Self { db: Mutex::new(db) })
     }
 
