@@ -1,9 +1,10 @@
 //! One instance of the module, and how it is called.
 
-use googlesql::{ParseFailure, Parser};
+use googlesql::{Catalog, ParseFailure, Parser};
 use prost::Message;
 use wasmtime::{InstancePre, Memory, Result, Store, TypedFunc};
 
+use crate::catalog::AnalyzeRequest;
 use crate::wasi::Host;
 
 /// Ticks of the pool's clock, a tenth of a second each, that a call may last.
@@ -14,7 +15,7 @@ const ANSWER_BYTES_MAX: usize = 128 << 20;
 /// `LanguageOptionsProto` of ZetaSQL's options.proto. What is left out stays as the module has it, but for the
 /// statement kinds: none means all.
 #[derive(Clone, PartialEq, Message)]
-struct LanguageOptions {
+pub(crate) struct LanguageOptions {
     #[prost(int32, optional, tag = "2")]
     name_resolution_mode: Option<i32>,
     #[prost(int32, optional, tag = "3")]
@@ -83,6 +84,7 @@ pub(crate) struct Guest {
     free: TypedFunc<u32, ()>,
     parse: Method,
     table_names: Method,
+    analyze: Method,
     error_size: TypedFunc<(), u32>,
     error: TypedFunc<(), u32>,
     options: LanguageOptions,
@@ -106,6 +108,7 @@ impl Guest {
         };
         let parse = method("Parse")?;
         let table_names = method("ExtractTableNamesFromStatement")?;
+        let analyze = method("Analyze")?;
         let language = method("GetLanguageOptions")?;
         let mut guest = Self {
             malloc: instance.get_typed_func(&mut store, "wasm_malloc")?,
@@ -116,6 +119,7 @@ impl Guest {
             memory,
             parse,
             table_names,
+            analyze,
             options: LanguageOptions::default(),
             is_broken: false,
         };
@@ -204,5 +208,10 @@ impl Parser for Guest {
         let names = TableNames::decode(&answer[..])
             .map_err(|_| ParseFailure::Stopped("the list of tables can't be read".to_owned()))?;
         Ok(names.names.into_iter().map(|name| name.segments).collect())
+    }
+
+    fn analyze(&mut self, sql: &str, catalog: &Catalog) -> std::result::Result<Vec<u8>, ParseFailure> {
+        let asked = AnalyzeRequest::new(sql, catalog, &self.options);
+        self.ask(self.analyze.clone(), &asked.encode_to_vec())
     }
 }

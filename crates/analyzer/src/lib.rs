@@ -7,6 +7,7 @@
 mod install;
 mod module;
 mod wasi;
+mod catalog;
 mod guest;
 mod pool;
 

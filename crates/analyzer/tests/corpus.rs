@@ -1,6 +1,6 @@
 //! The two readings against statements of known kind.
 
-use googlesql::{Defaults, Description, Parsers, Statement};
+use googlesql::{Columns, Defaults, Description, Parsers, Schemas, Statement, Type};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -39,14 +39,23 @@ impl Reader {
         best
     }
 
+    /// With the columns of the tables in `columns.jsonl`.
+    fn describe_with(&self, sql: &str, schemas: Schemas) -> Description {
+        self.ask(sql, Some(schemas)).0
+    }
+
     fn describe_once(&self, sql: &str) -> (Description, Duration) {
+        self.ask(sql, None)
+    }
+
+    fn ask(&self, sql: &str, schemas: Option<Schemas>) -> (Description, Duration) {
         let defaults = Defaults { project: "proj".into(), dataset: "crm".into(), ..Defaults::default() };
         let (say, hear) = channel();
         let sql = sql.to_owned();
         self.0
             .with_one(Box::new(move |parser| {
                 let start = Instant::now();
-                let description = googlesql::describe(&sql, &defaults, parser);
+                let description = googlesql::describe(&sql, &defaults, schemas.as_ref(), parser);
                 let _ = say.send((description, start.elapsed()));
             }))
             .expect("not busy");
@@ -315,4 +324,109 @@ fn hostile_texts_are_answered_and_leave_no_trace() {
     assert!(!reader.describe(&nested).0.is_certain());
     let (found, _) = reader.describe("SELECT x FROM crm.orders");
     assert!(found.is_certain() && found.tables() == ["proj.crm.orders"], "{found:?}");
+}
+
+/// The tables that `columns.jsonl` is about.
+fn schemas() -> Schemas {
+    let plain = |name: &str| Type::plain(name).expect("a type");
+    let list = |kind: Type| Type::Array(Box::new(kind));
+    let columns = |spec: &[(&str, &str)]| {
+        spec.iter().map(|(name, kind)| ((*name).to_owned(), plain(kind))).collect::<Vec<_>>()
+    };
+    let mut customers = columns(&[
+        ("id", "INT64"),
+        ("name", "STRING"),
+        ("email", "STRING"),
+        ("phone", "STRING"),
+        ("created", "TIMESTAMP"),
+    ]);
+    let address = columns(&[("street", "STRING"), ("city", "STRING")]);
+    customers.push(("address".to_owned(), Type::Struct(address)));
+    customers.push(("tags".to_owned(), list(plain("STRING"))));
+    let mut orders =
+        columns(&[("id", "INT64"), ("customer_id", "INT64"), ("amount", "NUMERIC"), ("day", "DATE")]);
+    let items = columns(&[("sku", "STRING"), ("qty", "INT64")]);
+    orders.push(("items".to_owned(), list(Type::Struct(items))));
+    let people = columns(&[("id", "INT64"), ("name", "STRING"), ("salary", "FLOAT64"), ("ssn", "STRING")]);
+    let tables = [("proj.crm.customers", customers), ("proj.crm.orders", orders), ("proj.hr.people", people)];
+    Schemas {
+        tables: tables.into_iter().map(|(name, columns)| (name.to_owned(), columns)).collect(),
+        absent: ["proj.crm.copy", "proj.crm.v"].map(str::to_owned).into(),
+        functions: [("proj.crm.initials".to_owned(), plain("STRING"))].into(),
+    }
+}
+
+#[test]
+fn columns_are_those_that_a_statement_touches() {
+    let reader = Reader::load();
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../googlesql/tests/columns.jsonl"));
+    let lines = lines(path).expect("the corpus");
+    assert!(lines.len() >= 100);
+    let mut wrong = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let found = reader.describe_with(line["sql"].as_str().expect("sql"), schemas());
+        let (mut read, mut written, mut unknown) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        for statement in found.statements {
+            match statement.columns {
+                Columns::Known(touched) => {
+                    read.extend(touched.read);
+                    written.extend(touched.written);
+                }
+                Columns::Unknown(why) => unknown.push(why),
+                Columns::NotRead => unknown.push("not asked".to_owned()),
+            }
+        }
+        let seen = json!({"sql": line["sql"], "read": read, "written": written, "unknown": unknown});
+        if seen != *line {
+            wrong.push(format!("{}: {line}\n{seen}", number + 1));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), lines.len(), wrong.join("\n"));
+}
+
+/// Whatever hides a column, it is seen, or not known.
+#[test]
+fn no_way_around_a_mask_hides_a_column() {
+    const HIDDEN: &[&str] = &["email", "ssn", "phone", "address"];
+    let reader = Reader::load();
+    let own = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../googlesql/tests/evasions.jsonl"));
+    let shared = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/evasion-examples.jsonl"));
+    let mut cases = lines(own).expect("the corpus");
+    match lines(shared) {
+        Some(more) => cases.extend(more),
+        None => println!("skipped: {} is not here", shared.display()),
+    }
+    let mut schemas = schemas();
+    let customers = schemas.tables.get_mut("proj.crm.customers").expect("a table");
+    customers.push(("ssn".to_owned(), Type::plain("STRING").expect("a type")));
+    let is_hidden = |column: &String| {
+        let name = column.strip_prefix("proj.crm.customers.").unwrap_or_default();
+        HIDDEN.iter().any(|hidden| name.eq_ignore_ascii_case(hidden))
+    };
+    let (mut seen, mut unknown, mut leaks, mut strict) = (0, Vec::new(), Vec::new(), Vec::new());
+    for case in cases {
+        let text = |name: &str| case[name].as_str().unwrap_or_default();
+        let job = &case["job"];
+        let is_about = text("policy").starts_with("mask") && !text("sql").is_empty();
+        if !is_about || job["useLegacySql"] == true || !job["charset"].is_null() {
+            continue;
+        }
+        let found = reader.describe_with(text("sql"), schemas.clone());
+        let is_known =
+            found.is_certain() && found.statements.iter().all(|one| matches!(one.columns, Columns::Known(_)));
+        let hits = found
+            .statements
+            .iter()
+            .any(|one| matches!(&one.columns, Columns::Known(touched) if touched.read.iter().any(is_hidden)));
+        match (text("expected"), hits, is_known) {
+            ("allow", true, _) => strict.push(text("sql").to_owned()),
+            ("allow", false, _) => {}
+            (_, true, _) => seen += 1,
+            (_, false, false) => unknown.push(text("sql").to_owned()),
+            (_, false, true) => leaks.push(format!("{}: {}", text("id"), text("sql"))),
+        }
+    }
+    println!("{seen} seen; not known: {unknown:#?}; seen where nothing is shown: {strict:#?}");
+    assert!(seen >= 60, "{seen}");
+    assert!(leaks.is_empty(), "{}", leaks.join("\n"));
 }

@@ -1,10 +1,12 @@
 //! What stands behind names: a view's query, a routine's body, where a model runs.
 
-use gateway::{Access, Definition, Needs, Object, ObjectKind, Question, Touch};
+use gateway::{Access, Definition, Definitions, Needs, Object, ObjectKind, Question, Touch};
+use googlesql::Schemas;
 use http::StatusCode;
 use record::{Deed, Footprint, Knowledge};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::doors;
 use crate::reading::{Dialect, Reader, Reading};
@@ -20,8 +22,11 @@ pub(crate) fn objects(footprint: &Footprint, needs: Needs) -> Vec<Object> {
         );
     };
     for deed in &footprint.statements {
-        if needs.tables {
+        if needs.tables || needs.columns {
             add(ObjectKind::Table, &deed.read);
+        }
+        if needs.columns {
+            add(ObjectKind::Table, &deed.written);
         }
         if needs.routines {
             add(ObjectKind::Routine, &deed.routines);
@@ -86,9 +91,24 @@ pub(crate) fn question(object: &Object) -> Option<Question> {
     Some(crate::get(crate::own_uri(&path)))
 }
 
+/// What tells one state of tables from another: their etags.
+pub(crate) fn versions(known: &Definitions) -> String {
+    let mut versions: Vec<String> = Vec::new();
+    for (object, definition) in known {
+        let Some((StatusCode::OK, body)) = definition.as_ref() else { continue };
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        versions.push(format!("{} {}", object.name, body["etag"].as_str().unwrap_or_default()));
+    }
+    versions.sort();
+    versions.join("\n")
+}
+
+/// Reads texts, and knows which columns there are where it is asked which ones are touched.
+type Knowing<'a> = (&'a Reader, Option<Arc<Schemas>>);
+
 /// The footprint with what a definition says.
 pub(crate) async fn define(
-    reader: &Reader,
+    reader: Knowing<'_>,
     mut footprint: Footprint,
     object: &Object,
     definition: &Definition,
@@ -137,7 +157,7 @@ fn not_known(footprint: &mut Footprint, object: &Object) {
     }
 }
 
-async fn view(reader: &Reader, mut footprint: Footprint, name: &str, body: &Value) -> Footprint {
+async fn view(reader: Knowing<'_>, mut footprint: Footprint, name: &str, body: &Value) -> Footprint {
     let Some((query, is_legacy)) = doors::view_text(body) else {
         if body["type"].as_str().is_some_and(|kind| kind.ends_with("VIEW")) {
             not_known(&mut footprint, &Object { kind: ObjectKind::Table, name: name.to_owned() });
@@ -153,7 +173,7 @@ async fn view(reader: &Reader, mut footprint: Footprint, name: &str, body: &Valu
     footprint
 }
 
-async fn routine(reader: &Reader, mut footprint: Footprint, name: &str, body: &Value) -> Footprint {
+async fn routine(reader: Knowing<'_>, mut footprint: Footprint, name: &str, body: &Value) -> Footprint {
     let behind = match doors::routine_text(body) {
         None => Footprint::default(),
         Some(text) => read(reader, text, name, false).await,
@@ -189,7 +209,7 @@ async fn routine(reader: &Reader, mut footprint: Footprint, name: &str, body: &V
 }
 
 /// What a definition's text does. Its names are completed by where it stands.
-async fn read(reader: &Reader, sql: String, name: &str, is_legacy: bool) -> Footprint {
+async fn read((reader, schemas): Knowing<'_>, sql: String, name: &str, is_legacy: bool) -> Footprint {
     let [project, dataset, _] = split(name).unwrap_or_default();
     let reading = Reading {
         sql,
@@ -200,7 +220,7 @@ async fn read(reader: &Reader, sql: String, name: &str, is_legacy: bool) -> Foot
         dialect: if is_legacy { Dialect::Legacy } else { Dialect::GoogleSql },
         in_session: false,
     };
-    reader.read(&reading, Footprint::default()).await
+    reader.read(&reading, schemas, Footprint::default()).await
 }
 
 /// What stands behind a name is done by the statement that names it.
@@ -212,6 +232,15 @@ fn add(deed: &mut Deed, behind: &Deed) {
     deed.connections.extend(behind.connections.iter().cloned());
     deed.sources.extend(behind.sources.iter().cloned());
     deed.system_variables.extend(behind.system_variables.iter().cloned());
+    match &behind.columns {
+        _ if deed.columns.is_none() => {}
+        Some(columns) => deed.columns.iter_mut().for_each(|own| own.extend(columns.iter().cloned())),
+        None if behind.touched().is_some() => {}
+        None => {
+            deed.columns = None;
+            deed.columns_unsure.clone_from(&behind.columns_unsure);
+        }
+    }
     for (what, why) in &behind.unknown {
         let what = if *what == Knowledge::Kind { Knowledge::Tables } else { *what };
         deed.unknown.entry(what).or_insert_with(|| why.clone());

@@ -218,8 +218,13 @@ fn routine(body: &Value) -> Deed {
 }
 
 fn listed(route: &Route, table: Option<&str>) -> Deed {
-    let columns = route.query_value("selectedFields").zip(table).map(|(fields, table)| {
-        fields.split(',').map(|field| format!("{table}.{}", field.trim())).collect::<BTreeSet<_>>()
+    // What is no list of names may mean all of them.
+    let is_name = |field: &str| {
+        !field.is_empty() && field.chars().all(|one| one.is_alphanumeric() || matches!(one, '_' | '.'))
+    };
+    let fields = route.query_value("selectedFields").filter(|fields| fields.split(',').all(is_name));
+    let columns = fields.zip(table).map(|(fields, table)| {
+        fields.split(',').map(|field| format!("{table}.{field}")).collect::<BTreeSet<_>>()
     });
     Deed { columns, ..Deed::of("SELECT") }
 }

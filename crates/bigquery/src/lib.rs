@@ -12,6 +12,7 @@ mod asked;
 mod configured;
 mod reading;
 mod definitions;
+mod schemas;
 mod clamp;
 mod dry_run;
 mod later;
@@ -41,9 +42,9 @@ pub use trial::{Trial, trial};
 
 use bytes::Bytes;
 use gateway::{
-    Action, Answer, Bounds, Cleared, Definition, DryRun, Estimating, HeldJob, Inspect, JobRef, JobsSeen,
-    Kept, LaterJob, Marks, Need, Needs, Object, ObjectKind, Question, Refusal, Reply, Request, Speaks, Touch,
-    Upstream,
+    Action, Answer, Bounds, Cleared, Definition, Definitions, DryRun, Estimating, HeldJob, Inspect, JobRef,
+    JobsSeen, Kept, LaterJob, Marks, Need, Needs, Object, ObjectKind, Question, Refusal, Reply, Request,
+    Speaks, Touch, Upstream,
 };
 use http::{Method as Verb, Uri};
 use hyper::body::Incoming;
@@ -140,15 +141,20 @@ impl Upstream for BigQuery {
         })
     }
 
-    async fn describe(&self, action: &Action<Plan>) -> Footprint {
+    async fn describe(&self, action: &Action<Plan>, known: Option<&Definitions>) -> Footprint {
         let reading = match &action.plan {
             Plan::Rest(plan) => plan.reading.as_deref(),
             Plan::Storage(_) => None,
         };
-        match reading {
-            Some(reading) => self.reader.read(reading, action.footprint.clone()).await,
+        let schemas = known.map(schemas::schemas);
+        let mut footprint = match reading {
+            Some(reading) => self.reader.read(reading, schemas.clone(), action.footprint.clone()).await,
             None => action.footprint.clone(),
+        };
+        if let Some(schemas) = &schemas {
+            schemas::take_whole(&mut footprint, schemas);
         }
+        footprint
     }
 
     fn ask_dry_run(&self, action: &Action<Plan>, request: &Request) -> Estimating {
@@ -214,8 +220,19 @@ impl Upstream for BigQuery {
         definitions::question(object)
     }
 
-    async fn define(&self, footprint: Footprint, object: &Object, definition: &Definition) -> Footprint {
-        definitions::define(&self.reader, footprint, object, definition).await
+    async fn define(
+        &self,
+        footprint: Footprint,
+        object: &Object,
+        definition: &Definition,
+        known: Option<&Definitions>,
+    ) -> Footprint {
+        let reader = (&*self.reader, known.map(schemas::schemas));
+        definitions::define(reader, footprint, object, definition).await
+    }
+
+    fn versions(&self, known: &Definitions) -> String {
+        definitions::versions(known)
     }
 
     async fn forward(&self, cleared: Cleared<Plan>) -> Answer {

@@ -1,8 +1,8 @@
 //! Reads the text of a request, off the async threads, once for all requests that carry it.
 
-use googlesql::{Defaults, Description, NoParser, Parsers};
+use googlesql::{Columns, Defaults, Description, NoParser, Parsers, Schemas};
 use record::{Access, Deed, Footprint, Knowledge};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
@@ -46,9 +46,12 @@ pub struct Reader {
 
 #[derive(Default)]
 struct Known {
-    descriptions: HashMap<Reading, Arc<Described>>,
+    descriptions: HashMap<Asked, Arc<Described>>,
     bytes: usize,
 }
+
+/// A text, and the tables whose columns are known where it is asked which ones it touches.
+type Asked = (Reading, Option<Arc<Schemas>>);
 
 /// A text that was read.
 struct Described {
@@ -68,9 +71,14 @@ impl Reader {
         Self { parsers, known: Mutex::default() }
     }
 
-    /// What a text does, added to what its request does besides.
-    pub(crate) async fn read(&self, reading: &Reading, mut footprint: Footprint) -> Footprint {
-        let known = self.describe(reading).await;
+    /// What a text does, added to what its request does besides; with schemas, also which columns it touches.
+    pub(crate) async fn read(
+        &self,
+        reading: &Reading,
+        schemas: Option<Arc<Schemas>>,
+        mut footprint: Footprint,
+    ) -> Footprint {
+        let known = self.describe((reading.clone(), schemas)).await;
         footprint.fingerprint.clone_from(&known.fingerprint);
         add(&mut footprint, &known.description);
         if footprint.access == Access::Write && footprint.statements_only_read() {
@@ -79,41 +87,43 @@ impl Reader {
         footprint
     }
 
-    async fn describe(&self, reading: &Reading) -> Arc<Described> {
-        if let Some(known) = self.known().descriptions.get(reading) {
+    async fn describe(&self, asked: Asked) -> Arc<Described> {
+        if let Some(known) = self.known().descriptions.get(&asked) {
             return known.clone();
         }
         let Some(parsers) = &self.parsers else {
-            return self.keep(reading, describe(reading, &mut NoParser));
+            let description = describe(&asked, &mut NoParser);
+            return self.keep(asked, description);
         };
         let (say, hear) = oneshot::channel();
-        let asked = reading.clone();
+        let sent = asked.clone();
         let submitted = parsers.with_one(Box::new(move |parser| {
-            let _ = say.send(describe(&asked, parser));
+            let _ = say.send(describe(&sent, parser));
         }));
         let described = match submitted {
             Ok(()) => hear.await.map_err(|_| "reading it failed".to_owned()),
             Err(busy) => Err(busy.to_string()),
         };
         match described {
-            Ok(description) => self.keep(reading, description),
-            Err(why) => Arc::new(Described::new(reading, Description::unknown(&why))),
+            Ok(description) => self.keep(asked, description),
+            Err(why) => Arc::new(Described::new(&asked.0, Description::unknown(&why))),
         }
     }
 
-    fn keep(&self, reading: &Reading, description: Description) -> Arc<Described> {
+    fn keep(&self, asked: Asked, description: Description) -> Arc<Described> {
         let is_whole = description.unsure.is_empty();
-        let description = Arc::new(Described::new(reading, description));
+        let description = Arc::new(Described::new(&asked.0, description));
         if !is_whole {
             // It may have been stopped by chance, or come of a parser that was not there.
             return description;
         }
         let mut known = self.known();
-        known.bytes += reading.sql.len();
+        let bytes = asked.0.sql.len() + asked.1.as_ref().map_or(0, |schemas| schemas.weight());
+        known.bytes += bytes;
         if known.descriptions.len() >= KNOWN_MAX || known.bytes > KNOWN_BYTES_MAX {
-            *known = Known { bytes: reading.sql.len(), ..Known::default() };
+            *known = Known { bytes, ..Known::default() };
         }
-        known.descriptions.insert(reading.clone(), description.clone());
+        known.descriptions.insert(asked, description.clone());
         description
     }
 
@@ -127,7 +137,7 @@ fn fingerprint(sql: &str) -> String {
     googlesql::normal_form(sql).map(|form| ledger::sha256(form.as_bytes()).to_string()).unwrap_or_default()
 }
 
-fn describe(reading: &Reading, parser: &mut dyn googlesql::Parser) -> Description {
+fn describe((reading, schemas): &Asked, parser: &mut dyn googlesql::Parser) -> Description {
     let defaults = Defaults {
         project: reading.project.clone(),
         dataset_project: reading.dataset_project.clone(),
@@ -135,7 +145,7 @@ fn describe(reading: &Reading, parser: &mut dyn googlesql::Parser) -> Descriptio
         is_moved: reading.is_moved,
         lost: reading.in_session.then_some(SESSION_DEFAULTS),
     };
-    let mut description = googlesql::describe(&reading.sql, &defaults, parser);
+    let mut description = googlesql::describe(&reading.sql, &defaults, schemas.as_deref(), parser);
     if reading.dialect == Dialect::Legacy {
         let reads = description.statements.iter().any(|one| {
             !one.read.is_empty()
@@ -189,11 +199,18 @@ fn deed(statement: &googlesql::Statement) -> Deed {
         };
         (what, why.clone())
     });
+    let (columns, columns_written, columns_unsure) = match &statement.columns {
+        Columns::NotRead => (None, BTreeSet::new(), String::new()),
+        Columns::Known(touched) => (Some(touched.read.clone()), touched.written.clone(), String::new()),
+        Columns::Unknown(why) => (None, BTreeSet::new(), why.clone()),
+    };
     Deed {
         kind: statement.kind.clone(),
         read: statement.read.clone(),
         written: statement.written.clone(),
-        columns: None,
+        columns,
+        columns_written,
+        columns_unsure,
         has_where: statement.has_where,
         branches: statement.branches.iter().map(|one| (one.kind.to_owned(), one.has_where)).collect(),
         functions: statement.functions.clone(),

@@ -27,7 +27,7 @@ pub async fn trial(question: Question, reader: &Reader) -> Result<Trial, Refusal
     marks.apis = registry::SISTERS.iter().map(|api| (*api).to_owned()).collect();
     let action = understand::understand(route, &request, &marks)?;
     let footprint = match &action.plan.reading {
-        Some(reading) => reader.read(reading, action.footprint).await,
+        Some(reading) => reader.read(reading, None, action.footprint).await,
         None => action.footprint,
     };
     let sql = action.text.sql.unwrap_or_default();

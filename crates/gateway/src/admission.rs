@@ -582,12 +582,17 @@ fn intent<P>(
 
 /// What reading the text said. BigQuery's own word, where it comes, takes its place.
 fn described(statement: Statement, footprint: &Footprint) -> Statement {
-    let tables = footprint.tables();
+    let (tables, columns) = (footprint.tables(), footprint.columns());
     Statement {
         kind: footprint.kind.clone(),
         kinds: footprint.kinds(),
         fingerprint: footprint.fingerprint.clone(),
         tables: if tables.is_empty() { statement.tables.clone() } else { tables },
+        columns: if columns.is_empty() || !statement.columns.is_empty() {
+            statement.columns
+        } else {
+            columns
+        },
         certain: footprint.is_certain(),
         ..statement
     }

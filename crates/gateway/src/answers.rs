@@ -306,8 +306,6 @@ fn taken_back(held: &Held, by: &str, reason: &str) -> (Held, Value, Option<Rest>
 pub(crate) fn card(held: &Held, rest: &Rest, may_answer: bool) -> Value {
     let principal = &held.asked.principal;
     let footprint = &rest.footprint;
-    let columns: Vec<&String> =
-        footprint.statements.iter().filter_map(|deed| deed.columns.as_ref()).flatten().collect();
     let written: Vec<&String> = footprint.statements.iter().flat_map(|deed| &deed.written).collect();
     let all = |pick: fn(&record::Deed) -> &std::collections::BTreeSet<String>| -> Vec<&String> {
         footprint.statements.iter().flat_map(pick).collect()
@@ -324,7 +322,7 @@ pub(crate) fn card(held: &Held, rest: &Rest, may_answer: bool) -> Value {
         "connection": held.asked.connection, "session": held.asked.session, "method": held.asked.method,
         "statement": {
             "sql": rest.sql, "kind": footprint.kind, "kinds": footprint.kinds(), "tables": footprint.tables(),
-            "tables_written": written, "destinations": destinations, "sources": sources, "columns": columns, "certain": footprint.is_certain(),
+            "tables_written": written, "destinations": destinations, "sources": sources, "columns": footprint.columns(), "certain": footprint.is_certain(),
             "parameters": footprint.parameters, "fingerprint": footprint.fingerprint,
         },
         "request": rest.sql.is_empty().then(|| json!({"verb": rest.verb, "uri": rest.uri, "body": rest.body})),

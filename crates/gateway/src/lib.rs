@@ -38,7 +38,7 @@ pub use exchange::{Gateway, GatewayConfig};
 pub use later::Sent;
 pub use limits::*;
 pub use listener::{Listener, Routes, serve};
-pub use lookups::Definition;
+pub use lookups::{Definition, Definitions};
 pub use metrics::{METRICS, Metrics};
 pub use refusal::{Reason, Refusal};
 pub use reply::{Reply, ReplyBody, full};

@@ -30,6 +30,9 @@ type Whose = (String, Option<String>);
 /// An answer: its status and body, or none.
 pub type Definition = Option<(StatusCode, Bytes)>;
 
+/// Definitions that one exchange asked for.
+pub type Definitions = HashMap<Object, Arc<Definition>>;
+
 /// A definition, until when it is remembered.
 type Known = HashMap<Key, (Timestamp, Arc<Definition>)>;
 
@@ -104,11 +107,12 @@ impl Lookups {
 }
 
 impl<U: Upstream> Gateway<U> {
-    /// The footprint with what stands behind its names. What can't be had stays unknown.
+    /// The footprint with what stands behind its names, and which columns they have if `columns`. What can't be had stays
+    /// unknown; what was had is added to `known`.
     pub(crate) async fn look_up(
         &self,
         footprint: Footprint,
-        needs: Needs,
+        (needs, known, columns): (Needs, &mut Definitions, bool),
         by: (&str, Option<&str>),
         cause: RecordId,
     ) -> Footprint {
@@ -124,20 +128,23 @@ impl<U: Upstream> Gateway<U> {
             }
             for object in objects {
                 asked += 1;
-                let definition = match asked <= OBJECTS_MAX {
-                    true => {
+                let definition = match (known.get(&object), asked <= OBJECTS_MAX) {
+                    (Some(known), _) => known.clone(),
+                    (None, true) => {
                         let asked = self.definition(&object, by, cause);
                         tokio::time::timeout_at(until, asked).await.unwrap_or_default()
                     }
-                    false => Arc::default(),
+                    (None, false) => Arc::default(),
                 };
-                footprint = self.upstream.define(footprint, &object, &definition).await;
+                known.insert(object.clone(), definition.clone());
+                let known = columns.then_some(&*known);
+                footprint = self.upstream.define(footprint, &object, &definition, known).await;
             }
         }
         // Views behind views without end: the rest is not known.
         for object in self.upstream.objects(&footprint, needs) {
             if !seen.contains(&object) {
-                footprint = self.upstream.define(footprint, &object, &None).await;
+                footprint = self.upstream.define(footprint, &object, &None, None).await;
             }
         }
         footprint
@@ -160,6 +167,7 @@ impl<U: Upstream> Gateway<U> {
         &self,
         action: &Action<U::Plan>,
         request: &Request,
+        known: &Definitions,
         by: (&str, Option<&str>),
         cause: RecordId,
     ) -> DryRun {
@@ -168,7 +176,9 @@ impl<U: Upstream> Gateway<U> {
             Estimating::Free => return DryRun { bytes: Some(0), ..DryRun::default() },
             Estimating::Unknown(why) => return DryRun { failed: why.to_owned(), ..DryRun::default() },
         };
-        let hash = ledger::sha256(&question.body).to_string();
+        // The same text over tables that have changed is another question.
+        let asked = [&question.body[..], self.upstream.versions(known).as_bytes()].concat();
+        let hash = ledger::sha256(&asked).to_string();
         let asked = self.asked(Asked::DryRun(hash), question, by, cause);
         let answer = tokio::time::timeout(LOOK_UP_MAX, asked).await.unwrap_or_default();
         self.upstream.read_dry_run(&answer)

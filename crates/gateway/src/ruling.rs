@@ -10,6 +10,7 @@ use state::Spending;
 use crate::admission::{Known, header};
 use crate::exchange::Gateway;
 use crate::hold::{Demanded, Met};
+use crate::lookups::Definitions;
 use crate::ownership::Asker;
 use crate::refusal::Refusal;
 use crate::request::Request;
@@ -85,7 +86,8 @@ impl<U: Upstream> Gateway<U> {
             || is_agent
             || !asker.reads_all && may_read_history(action.text.sql.as_deref().unwrap_or_default());
         let case = Case { rulebook, at, who, asker, marks, action, request, method, now, is_read };
-        let mut footprint = self.footprint(&case).await?;
+        let mut definitions = Definitions::default();
+        let mut footprint = self.footprint(&case, &mut definitions).await?;
         let spending = match rulebook.rules.reads_spending() {
             true => self.spending(asker, now).await?,
             false => Spending::default(),
@@ -97,7 +99,7 @@ impl<U: Upstream> Gateway<U> {
         known.ruling = case.decide(&footprint, Estimate::default(), history);
         let mut dry_run = DryRun { location: action.location.clone(), ..DryRun::default() };
         if is_to_be_asked(&known.ruling, &footprint) {
-            let answer = self.dry_run(action, request, case.by(), marks.record).await;
+            let answer = self.dry_run(action, request, &definitions, case.by(), marks.record).await;
             check_against(&mut footprint, &answer);
             let estimate = match answer.bytes {
                 Some(bytes) => Estimate::of(bytes),
@@ -158,17 +160,28 @@ impl<U: Upstream> Gateway<U> {
     }
 
     /// What it does, as far as rules and defaults ask; what reaches for others' work is refused.
-    async fn footprint(&self, case: &Case<'_, U::Plan>) -> Result<Footprint, Refusal> {
+    async fn footprint(
+        &self,
+        case: &Case<'_, U::Plan>,
+        known: &mut Definitions,
+    ) -> Result<Footprint, Refusal> {
         let mut footprint = match case.is_read {
-            true => self.upstream.describe(case.action).await,
+            true => self.upstream.describe(case.action, None).await,
             false => case.action.footprint.clone(),
         };
         self.check_touches(case.asker, &self.upstream.touches(&footprint)).await?;
         let (tables, is_agent) = (case.rulebook.rules.reads_tables(), case.is_agent());
         let unseen = !case.asker.reads_all && footprint.calls_unseen();
-        let needs = Needs { tables, routines: tables || is_agent || unseen, models: is_agent };
+        let columns = case.rulebook.rules.reads_columns();
+        let needs = Needs { tables, routines: tables || is_agent || unseen, models: is_agent, columns };
         if needs != Needs::default() {
-            footprint = self.look_up(footprint, needs, case.by(), case.marks.record).await;
+            let found = (needs, &mut *known, false);
+            footprint = self.look_up(footprint, found, case.by(), case.marks.record).await;
+        }
+        // Which columns it touches can be told once it is known which ones there are.
+        if columns && footprint.statements.iter().any(|deed| deed.touched().is_none()) {
+            let again = self.upstream.describe(case.action, Some(known)).await;
+            footprint = self.look_up(again, (needs, known, true), case.by(), case.marks.record).await;
         }
         self.lookups.changed(footprint.changed(), case.now);
         Ok(footprint)
@@ -231,7 +244,9 @@ fn check_against(footprint: &mut Footprint, dry_run: &DryRun) {
     let known = footprint.tables();
     let unseen = dry_run.tables.iter().flatten().filter(|table| !known.contains(table));
     let unseen: Vec<String> = unseen.cloned().collect();
-    if let Some(first) = footprint.statements.first_mut() {
+    if let Some(first) = footprint.statements.first_mut().filter(|_| !unseen.is_empty()) {
+        first.columns = None;
+        first.columns_unsure = format!("BigQuery says that it reads {} too", unseen.join(", "));
         first.read.extend(unseen);
     }
     if !dry_run.kind.is_empty() && !footprint.kind.is_empty() && dry_run.kind != footprint.kind {

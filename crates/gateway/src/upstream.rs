@@ -12,7 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::lookups::Definition;
+use crate::lookups::{Definition, Definitions};
 use crate::{Cleared, Inspect, Presence, Refusal, Reply, Request};
 
 /// An upstream, both ways: understand a request, forward it, refuse it.
@@ -45,8 +45,12 @@ pub trait Upstream: Send + Sync + 'static {
         exchange: &Marks,
     ) -> Result<Action<Self::Plan>, Refusal>;
 
-    /// What it does, its text read.
-    fn describe(&self, action: &Action<Self::Plan>) -> impl Future<Output = Footprint> + Send;
+    /// What it does, its text read; with definitions, also which columns it touches.
+    fn describe(
+        &self,
+        action: &Action<Self::Plan>,
+        known: Option<&Definitions>,
+    ) -> impl Future<Output = Footprint> + Send;
 
     /// How to ask what a request would process, and what it is, without running it.
     fn ask_dry_run(&self, action: &Action<Self::Plan>, request: &Request) -> Estimating;
@@ -86,13 +90,18 @@ pub trait Upstream: Send + Sync + 'static {
     /// How to ask for a definition.
     fn ask_object(&self, object: &Object) -> Option<Question>;
 
-    /// What it does, with what a definition says; one that is none could not be had.
+    /// What it does, with what a definition says; one that is none could not be had. With definitions, also which columns
+    /// are touched by what stands behind the name.
     fn define(
         &self,
         footprint: Footprint,
         object: &Object,
         definition: &Definition,
+        known: Option<&Definitions>,
     ) -> impl Future<Output = Footprint> + Send;
+
+    /// What tells one state of those objects from another.
+    fn versions(&self, known: &Definitions) -> String;
 
     /// Sends it and returns as soon as the answer begins. Takes nothing but a cleared request.
     fn forward(&self, cleared: Cleared<Self::Plan>) -> impl Future<Output = Answer> + Send;
@@ -227,6 +236,8 @@ pub struct Needs {
     pub tables: bool,
     pub routines: bool,
     pub models: bool,
+    /// The columns of tables, also of those that are written.
+    pub columns: bool,
 }
 
 /// What an exchange is marked with upstream.

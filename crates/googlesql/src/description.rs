@@ -29,6 +29,8 @@ pub struct Statement {
     /// `project.dataset.table`
     pub read: BTreeSet<String>,
     pub written: BTreeSet<String>,
+    /// Columns that it touches, where that was asked for.
+    pub columns: Columns,
     /// False where a condition is absent or keeps nothing out.
     pub has_where: bool,
     /// Of a MERGE.
@@ -59,6 +61,26 @@ pub struct Statement {
     pub is_remote: bool,
     /// What is not known, and why.
     pub unknown: Vec<(Knowledge, String)>,
+}
+
+/// What is known of the columns that a statement touches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Columns {
+    /// Nobody asked.
+    #[default]
+    NotRead,
+    Known(Touched),
+    /// And why.
+    Unknown(String),
+}
+
+/// Columns that a statement touches, as `project.dataset.table.column`. A column of a record stands for its fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Whose values it looks at: in what it gives back, in conditions, wherever.
+    pub read: BTreeSet<String>,
+    /// Whose values it sets.
+    pub written: BTreeSet<String>,
 }
 
 /// A branch of a MERGE, taken as the statement that it is.

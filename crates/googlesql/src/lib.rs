@@ -13,12 +13,17 @@ mod name;
 mod scope;
 mod description;
 mod kinds;
+mod types;
+mod schema;
+mod columns;
 mod walk;
 mod fingerprint;
 
-pub use description::{Branch, Description, Knowledge, Statement};
+pub use description::{Branch, Columns, Description, Knowledge, Statement, Touched};
 pub use fingerprint::{normal_form, spans};
 pub use name::Defaults;
+pub use schema::{Catalog, CatalogTable, PSEUDO_COLUMNS, Schemas};
+pub use types::{ARRAY, RANGE, STRUCT, Type};
 
 use std::fmt;
 
@@ -33,6 +38,9 @@ pub trait Parser {
     /// The table names in a script, each as its path's segments; names that a WITH clause or a correlated path
     /// explains are left out.
     fn table_names(&mut self, sql: &str) -> Result<Vec<Vec<String>>, ParseFailure>;
+
+    /// One statement, resolved against a catalog: an `AnalyzeResponse`. Columns that it does not need are pruned.
+    fn analyze(&mut self, sql: &str, catalog: &Catalog) -> Result<Vec<u8>, ParseFailure>;
 }
 
 /// Why there is no tree.
@@ -67,6 +75,10 @@ impl Parser for NoParser {
     fn table_names(&mut self, _: &str) -> Result<Vec<Vec<String>>, ParseFailure> {
         Err(ParseFailure::Absent)
     }
+
+    fn analyze(&mut self, _: &str, _: &Catalog) -> Result<Vec<u8>, ParseFailure> {
+        Err(ParseFailure::Absent)
+    }
 }
 
 /// Parsers that work on threads of their own.
@@ -88,7 +100,12 @@ impl fmt::Display for Busy {
     }
 }
 
-/// Describes a text. `defaults` are the job's.
-pub fn describe(sql: &str, defaults: &Defaults, parser: &mut dyn Parser) -> Description {
-    walk::describe(sql, defaults, parser)
+/// Describes a text. `defaults` are the job's; with `schemas`, the columns that its statements touch are told too.
+pub fn describe(
+    sql: &str,
+    defaults: &Defaults,
+    schemas: Option<&Schemas>,
+    parser: &mut dyn Parser,
+) -> Description {
+    walk::describe(sql, defaults, schemas.cloned().as_mut(), parser)
 }

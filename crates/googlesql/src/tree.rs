@@ -1,7 +1,7 @@
-//! The parse tree, read from the wire.
+//! What Google's module answers, read from the wire: a parse tree, or a resolved one.
 //!
 //! The answer is a protobuf whose messages nest one in another as the grammar does, deeper than ordinary decoders
-//! follow. It is walked here without recursion, by the table in `ast.txt`, into one flat list of nodes. A wrapper
+//! follow. It is walked here without recursion, by a table of its shapes, into one flat list of nodes. A wrapper
 //! that stands for one of its fields, and the chain of `parent` messages that carries what base classes say, are
 //! folded into the node they belong to.
 
@@ -13,13 +13,13 @@ use std::sync::LazyLock;
 const NODES_MAX: usize = 2_000_000;
 
 /// Where a node stands in its tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NodeId(u32);
 
 /// One node.
 #[derive(Debug, Default)]
 pub(crate) struct Node {
-    /// Its name in the grammar, such as `ASTSelect`.
+    /// Its message's name, such as `ASTSelect` or `ResolvedTableScan`.
     pub(crate) kind: &'static str,
     /// Bytes of the text.
     pub(crate) start: u32,
@@ -34,7 +34,7 @@ enum Item {
     Number(u64),
 }
 
-/// A statement list, parsed.
+/// An answer.
 #[derive(Debug)]
 pub(crate) struct Tree {
     nodes: Vec<Node>,
@@ -68,23 +68,27 @@ enum FieldKind {
     Text,
     Number,
     Message(usize),
+    /// Nobody asks about it.
+    Skipped,
 }
 
 struct Shapes {
     messages: Vec<Message>,
-    response: usize,
+    answer: usize,
 }
 
-/// The shapes of Google's parse tree; `ast.py` prints them.
-static SHAPES: LazyLock<Shapes> = LazyLock::new(|| Shapes::read(include_str!("ast.txt")));
+/// The shapes of the parse tree, and of the resolved one; `shapes.py` prints them.
+static PARSED: LazyLock<Shapes> = LazyLock::new(|| Shapes::read(include_str!("ast.txt"), "ParseResponse"));
+static RESOLVED: LazyLock<Shapes> =
+    LazyLock::new(|| Shapes::read(include_str!("resolved.txt"), "AnalyzeResponse"));
 
 impl Shapes {
-    fn read(text: &'static str) -> Self {
+    fn read(text: &'static str, answer: &str) -> Self {
         let names: HashMap<&str, usize> =
             text.lines().enumerate().filter_map(|(at, line)| Some((line.split(' ').next()?, at))).collect();
         let messages: Vec<Message> = text.lines().map(|line| message(line, &names)).collect();
-        let response = names["ParseResponse"];
-        Self { messages, response }
+        let answer = names[answer];
+        Self { messages, answer }
     }
 }
 
@@ -97,6 +101,7 @@ fn message(line: &'static str, names: &HashMap<&str, usize>) -> Message {
         let kind = match kind {
             "s" => FieldKind::Text,
             "b" | "i" => FieldKind::Number,
+            "x" => FieldKind::Skipped,
             message => FieldKind::Message(names[message]),
         };
         Field { number: number.parse().expect("a number"), name, kind }
@@ -119,11 +124,19 @@ struct Rest<'a> {
 
 impl Tree {
     /// Reads a `ParseResponse`.
-    pub(crate) fn read(bytes: &[u8]) -> Result<Self, TreeError> {
-        let shapes = &*SHAPES;
+    pub(crate) fn parsed(bytes: &[u8]) -> Result<Self, TreeError> {
+        Self::read(&PARSED, bytes)
+    }
+
+    /// Reads an `AnalyzeResponse`.
+    pub(crate) fn resolved(bytes: &[u8]) -> Result<Self, TreeError> {
+        Self::read(&RESOLVED, bytes)
+    }
+
+    fn read(shapes: &'static Shapes, bytes: &[u8]) -> Result<Self, TreeError> {
         let mut tree = Self { nodes: vec![Node::default()] };
         let root = NodeId(0);
-        let mut rest = vec![Rest { message: shapes.response, bytes, into: root, names: true }];
+        let mut rest = vec![Rest { message: shapes.answer, bytes, into: root, names: true }];
         while let Some(one) = rest.pop() {
             tree.message(shapes, one, &mut rest)?;
         }
@@ -147,6 +160,14 @@ impl Tree {
             match (field.kind, value) {
                 (FieldKind::Number, Value::Number(value)) => {
                     self.add(one.into, field.name, Item::Number(value))
+                }
+                (FieldKind::Skipped, _) => {}
+                // Several numbers in one field.
+                (FieldKind::Number, Value::Bytes(value)) => {
+                    let mut packed = Wire(value);
+                    while !packed.0.is_empty() {
+                        self.add(one.into, field.name, Item::Number(packed.varint()?));
+                    }
                 }
                 (FieldKind::Text, Value::Bytes(value)) => {
                     let text = String::from_utf8_lossy(value).into_owned().into_boxed_str();
@@ -201,7 +222,13 @@ impl Tree {
         NodeId(0)
     }
 
-    /// The node's name in the grammar.
+    /// Every node of that kind.
+    pub(crate) fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = NodeId> + 'a {
+        let is_one = move |(_, node): &(usize, &Node)| node.kind == kind;
+        self.nodes.iter().enumerate().filter(is_one).map(|(at, _)| NodeId(at as u32))
+    }
+
+    /// Its message's name.
     pub(crate) fn kind(&self, node: NodeId) -> &'static str {
         self.nodes[node.0 as usize].kind
     }
@@ -231,21 +258,29 @@ impl Tree {
     }
 
     /// The text in that field; empty if there is none.
-    pub(crate) fn text(&self, node: NodeId, field: &str) -> &str {
-        let found = self.nodes[node.0 as usize].fields.iter().find_map(|(name, item)| match item {
+    pub(crate) fn text<'a>(&'a self, node: NodeId, field: &'a str) -> &'a str {
+        self.texts(node, field).next().unwrap_or_default()
+    }
+
+    /// Every text in that field.
+    pub(crate) fn texts<'a>(&'a self, node: NodeId, field: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+        self.nodes[node.0 as usize].fields.iter().filter_map(move |(name, item)| match item {
             Item::Text(text) if *name == field => Some(&**text),
             _ => None,
-        });
-        found.unwrap_or_default()
+        })
     }
 
     /// The number in that field; zero if there is none.
     pub(crate) fn number(&self, node: NodeId, field: &str) -> u64 {
-        let found = self.nodes[node.0 as usize].fields.iter().find_map(|(name, item)| match item {
+        self.numbers(node, field).next().unwrap_or_default()
+    }
+
+    /// Every number in that field.
+    pub(crate) fn numbers<'a>(&'a self, node: NodeId, field: &'a str) -> impl Iterator<Item = u64> + 'a {
+        self.nodes[node.0 as usize].fields.iter().filter_map(move |(name, item)| match item {
             Item::Number(number) if *name == field => Some(*number),
             _ => None,
-        });
-        found.unwrap_or_default()
+        })
     }
 
     /// Whether two nodes are of one kind and say the same, but for their children. Names are told apart by more than
@@ -260,7 +295,6 @@ impl Tree {
             ((name, Item::Node(_)), (name2, Item::Node(_))) => name == name2,
             _ => false,
         };
-        // Quotes do not make another name.
         // Quotes do not make another name.
         let fields = |node: &'a Node| node.fields.iter().filter(|(name, _)| *name != "is_quoted");
         let is_as_long = fields(one).count() == fields(other).count();

@@ -4,11 +4,13 @@ mod query;
 
 use std::collections::BTreeSet;
 
+use crate::columns::{Context, Resolver, Variable, VariableType};
 use crate::constant::{Joins, keeps_out, text};
 use crate::description::{Branch, Description, Knowledge, Statement};
 use crate::kinds::{holds_statements, is_block, is_control, is_table_kind, kind_of};
 use crate::name::{Defaults, is_wildcard, routine, tables};
 use crate::outline;
+use crate::schema::Schemas;
 use crate::scope::{NOTHING, ScopeId, Scopes};
 use crate::tree::{NodeId, Tree};
 use crate::{ParseFailure, Parser, TEXT_BYTES_MAX};
@@ -36,11 +38,22 @@ const DEFAULT_PROJECT: &str = "@@dataset_project_id";
 const DEFAULT_DATASET: &str = "@@dataset_id";
 
 /// Reads a text by the parser and, as the second opinion, by the lexer.
-pub(crate) fn describe(sql: &str, defaults: &Defaults, parser: &mut dyn Parser) -> Description {
-    describe_within(sql, defaults, parser, 0)
+pub(crate) fn describe(
+    sql: &str,
+    defaults: &Defaults,
+    schemas: Option<&mut Schemas>,
+    parser: &mut dyn Parser,
+) -> Description {
+    describe_within(sql, defaults, schemas, parser, 0)
 }
 
-fn describe_within(sql: &str, defaults: &Defaults, parser: &mut dyn Parser, depth: usize) -> Description {
+fn describe_within(
+    sql: &str,
+    defaults: &Defaults,
+    mut schemas: Option<&mut Schemas>,
+    parser: &mut dyn Parser,
+    depth: usize,
+) -> Description {
     if sql.len() > TEXT_BYTES_MAX {
         return Description::unknown("it is longer than BigQuery takes");
     }
@@ -49,7 +62,7 @@ fn describe_within(sql: &str, defaults: &Defaults, parser: &mut dyn Parser, dept
     }
     let outline = outline::read(sql);
     let tree = match parser.parse(sql) {
-        Ok(bytes) => Tree::read(&bytes),
+        Ok(bytes) => Tree::parsed(&bytes),
         Err(ParseFailure::Absent) => return outline.into_description(&ParseFailure::Absent.to_string()),
         Err(failure) => return outline.guess(&failure.to_string()),
     };
@@ -68,11 +81,19 @@ fn describe_within(sql: &str, defaults: &Defaults, parser: &mut dyn Parser, dept
             Err(failure) => return Description::unknown(&failure.to_string()),
         }
     }
+    if let Some(schemas) = &mut schemas {
+        let is_positional = tree.of_kind("ASTParameterExpr").any(|node| tree.number(node, "position") > 0);
+        Resolver { sql, parser, schemas, temporary: &walk.temporary, is_positional }.resolve(
+            &mut walk.statements,
+            &walk.contexts,
+            &walk.variables,
+        );
+    }
     let (kind, is_script) = walk.whole();
     let Walk { mut statements, texts, mut unsure, mut is_dynamic, .. } = walk;
     for Text { sql, defaults, runner } in texts {
         let span = statements[runner].span.clone();
-        let inner = describe_within(&sql, &defaults, parser, depth + 1);
+        let inner = describe_within(&sql, &defaults, schemas.as_deref_mut(), parser, depth + 1);
         is_dynamic |= inner.is_dynamic;
         unsure.extend(inner.unsure);
         statements.extend(inner.statements.into_iter().map(|one| Statement { span: span.clone(), ..one }));
@@ -86,6 +107,9 @@ struct Walk<'a> {
     defaults: Defaults,
     scopes: Scopes,
     statements: Vec<Statement>,
+    /// One for each statement.
+    contexts: Vec<Context>,
+    variables: Vec<Variable>,
     /// Made in the text itself.
     temporary: BTreeSet<String>,
     /// Temporary functions that it makes, in lower case.
@@ -128,6 +152,8 @@ impl<'a> Walk<'a> {
             defaults: defaults.clone(),
             scopes: Scopes::default(),
             statements: Vec::new(),
+            contexts: Vec::new(),
+            variables: Vec::new(),
             temporary: BTreeSet::new(),
             functions: BTreeSet::new(),
             explained: Vec::new(),
@@ -180,7 +206,7 @@ impl<'a> Walk<'a> {
     fn statement(&mut self, node: NodeId, depth: usize) {
         if depth > BLOCKS_MAX {
             let why = "its blocks are nested too deep".to_owned();
-            self.statements.push(Statement::unknown_kind(why, self.tree.span(node)));
+            self.push(Statement::unknown_kind(why, self.tree.span(node)));
             return;
         }
         match self.tree.kind(node) {
@@ -210,6 +236,9 @@ impl<'a> Walk<'a> {
                 "ASTQuery" => {
                     let of = self.begin("SELECT", child);
                     self.look(child, NOTHING, Owner::Statement(of));
+                    if let Some(row) = self.tree.child(node, "variable") {
+                        self.variable_of(row, VariableType::Rows(of));
+                    }
                 }
                 kind if holds_statements(kind) => self.block(child, depth + 1),
                 _ => self.look(child, NOTHING, Owner::Control),
@@ -218,12 +247,31 @@ impl<'a> Walk<'a> {
     }
 
     fn begin(&mut self, kind: &str, node: NodeId) -> usize {
-        self.statements.push(Statement {
-            kind: kind.to_owned(),
-            span: self.tree.span(node),
-            ..Statement::default()
-        });
+        self.push(Statement { kind: kind.to_owned(), span: self.tree.span(node), ..Statement::default() })
+    }
+
+    fn push(&mut self, statement: Statement) -> usize {
+        self.statements.push(statement);
+        self.contexts.push(Context { defaults: self.defaults.clone(), ..Context::default() });
         self.statements.len() - 1
+    }
+
+    fn variable_of(&mut self, name: NodeId, of: VariableType) {
+        let name = self.tree.text(name, "id_string").to_owned();
+        let context = Context { defaults: self.defaults.clone(), ..Context::default() };
+        self.variables.push(Variable { name, after: self.statements.len(), context, of });
+    }
+
+    /// `DECLARE a, b INT64 DEFAULT 1`
+    fn declare(&mut self, node: NodeId) {
+        let tree = self.tree;
+        let written = tree.child(node, "type").map(|node| VariableType::Written(tree.span(node)));
+        let value = tree.child(node, "default_value").map(|node| VariableType::Value(tree.span(node)));
+        let Some(of) = written.or(value) else { return };
+        let list = tree.child(node, "variable_list");
+        for name in list.into_iter().flat_map(|list| tree.all(list, "identifier_list")).collect::<Vec<_>>() {
+            self.variable_of(name, of.clone());
+        }
     }
 
     fn plain_statement(&mut self, node: NodeId, depth: usize) {
@@ -235,8 +283,11 @@ impl<'a> Walk<'a> {
             tree.is(node, "is_or_replace") || tree.number(node, "insertion_mode") == OVERWRITE;
         match tree.kind(node) {
             "ASTQueryStatement" => self.children(node, NOTHING, Owner::Statement(of)),
-            "ASTVariableDeclaration"
-            | "ASTSingleAssignment"
+            "ASTVariableDeclaration" => {
+                self.children(node, NOTHING, Owner::Control);
+                self.declare(node);
+            }
+            "ASTSingleAssignment"
             | "ASTAssignmentFromStruct"
             | "ASTRaiseStatement"
             | "ASTParameterAssignment" => self.children(node, NOTHING, Owner::Control),
@@ -306,6 +357,11 @@ impl<'a> Walk<'a> {
             self.statements[of].models.insert(model);
         }
         self.statements[of].is_remote |= tree.is(node, "is_remote");
+        if let Some(actions) = tree.child(node, "action_list").filter(|_| kind == "ALTER_TABLE") {
+            let columns = tree.all(actions, "actions").flat_map(|action| tree.all(action, "column_name"));
+            let columns = columns.map(|column| tree.text(column, "id_string").to_owned());
+            self.contexts[of].altered.extend(columns);
+        }
         if let Some(source) = tree.child(node, "replica_source") {
             self.read(source, of);
         }
@@ -378,7 +434,7 @@ impl<'a> Walk<'a> {
             None => {
                 self.is_dynamic = true;
                 let why = "it runs a text that is made as it runs (EXECUTE IMMEDIATE)".to_owned();
-                self.statements.push(Statement::unknown_kind(why, tree.span(node)));
+                self.push(Statement::unknown_kind(why, tree.span(node)));
             }
         }
     }
@@ -404,7 +460,7 @@ impl<'a> Walk<'a> {
         self.statements[of].functions.insert(name.clone());
         let why = format!("what the procedure {name} does is not known");
         let body = Statement::unknown_kind(why, tree.span(node));
-        self.statements.push(Statement { routines: BTreeSet::from([name]), ..body });
+        self.push(Statement { routines: BTreeSet::from([name]), ..body });
     }
 
     /// The body runs when it is called; what it does then is said now.
@@ -422,6 +478,12 @@ impl<'a> Walk<'a> {
             tree.children(node).filter(|(_, child)| Some(*child) != body).map(|(_, child)| child).collect();
         for child in others {
             self.look(child, NOTHING, Owner::Statement(of));
+        }
+        let parameters = tree.child(node, "parameters");
+        for one in parameters.into_iter().flat_map(|list| tree.all(list, "parameter_entries")) {
+            if let (Some(name), Some(kind)) = (tree.child(one, "name"), tree.child(one, "type")) {
+                self.variable_of(name, VariableType::Written(tree.span(kind)));
+            }
         }
         // The body begins with its caller's defaults, whatever those will be.
         let defaults = self.defaults.clone();

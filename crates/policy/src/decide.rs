@@ -199,6 +199,7 @@ pub struct Policy {
     rules: Vec<Rule>,
     reads_statement: bool,
     reads_tables: bool,
+    reads_columns: bool,
     reads_spending: bool,
 }
 
@@ -226,6 +227,9 @@ impl Policy {
                 || matches!(rule.action, RuleAction::Mask { .. } | RuleAction::Record(RecordAs::Excluded))
         };
         let reads_tables = rules.iter().any(asks);
+        let reads_columns = rules.iter().any(|rule| {
+            rule.when.reads_field("statement", "columns") || matches!(rule.action, RuleAction::Mask { .. })
+        });
         let reads_spending = rules.iter().any(|rule| {
             let limits = match rule.action {
                 RuleAction::Limit(limits) => limits,
@@ -235,7 +239,7 @@ impl Policy {
                 || limits.bytes_billed_per_day.is_some()
                 || limits.bytes_billed_per_task.is_some()
         });
-        Self { rules, reads_statement, reads_tables, reads_spending }
+        Self { rules, reads_statement, reads_tables, reads_columns, reads_spending }
     }
 
     /// Whether the text must be read before it can be decided on.
@@ -246,6 +250,11 @@ impl Policy {
     /// Whether what stands behind names must be known: views, functions.
     pub fn reads_tables(&self) -> bool {
         self.reads_tables
+    }
+
+    /// Whether it must be known which columns are touched.
+    pub fn reads_columns(&self) -> bool {
+        self.reads_columns
     }
 
     /// Whether what was billed so far must be known.
@@ -545,7 +554,15 @@ fn why(field: &str, question: &Question<'_>) -> String {
     let footprint = question.footprint;
     let reason = match field {
         "bytes" | "usd" => Some(question.estimate.why().to_owned()),
-        "columns" => Some("which columns it touches was not read".to_owned()),
+        "columns" => Some(
+            footprint
+                .statements
+                .iter()
+                .find(|deed| deed.touched().is_none())
+                .map(|deed| deed.columns_unsure.clone())
+                .filter(|why| !why.is_empty())
+                .unwrap_or_else(|| "which columns it touches was not read".to_owned()),
+        ),
         _ => [Knowledge::Kind, Knowledge::Tables, Knowledge::Target, Knowledge::Wildcards]
             .into_iter()
             .find_map(|what| footprint.unknown(what)),
@@ -584,7 +601,9 @@ fn masked(columns: &[crate::rule::ColumnPattern], question: &Question<'_>) -> Op
                     return Some(format!("which columns the result {result} holds is not known"));
                 }
                 if let Some(column) = deed.read.iter().find_map(|table| fits(&table)) {
-                    return Some(format!("it reads a table with the column {column}"));
+                    let why = Some(&deed.columns_unsure).filter(|why| !why.is_empty());
+                    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+                    return Some(format!("it reads a table with the column {column}{why}"));
                 }
             }
         }

@@ -69,7 +69,12 @@ pub const VOCABULARY: &[Field] = &[
         "Those that are read; the targets of UPDATE, DELETE and MERGE too.",
     ),
     f("statement", "tables_written", "list(string)", "Those that are written, made, changed or dropped."),
-    f("statement", "columns", "list(string)", "`project.dataset.table.column`, where columns are known."),
+    f(
+        "statement",
+        "columns",
+        "list(string)",
+        "`project.dataset.table.column`: whose values it looks at, sets or takes away, a record standing for its fields. What takes a table whole touches all of its columns.",
+    ),
     f(
         "statement",
         "has_where",
@@ -434,14 +439,8 @@ impl<'a> View<'a> {
         let result = Some(footprint.result_table.as_str()).filter(|table| !table.is_empty());
         let written = deeds.iter().flat_map(|deed| deed.written.iter().map(String::as_str)).chain(result);
         let written: BTreeSet<&str> = written.collect();
-        let columns: Option<BTreeSet<&str>> = deeds
-            .iter()
-            .map(|deed| match &deed.columns {
-                Some(columns) => Some(columns.iter().map(String::as_str).collect::<BTreeSet<_>>()),
-                // Where no table is read no column is.
-                None => deed.read.is_empty().then(BTreeSet::new),
-            })
-            .try_fold(BTreeSet::new(), |mut all, one| {
+        let columns: Option<BTreeSet<&str>> =
+            deeds.iter().map(Deed::touched).try_fold(BTreeSet::new(), |mut all, one| {
                 all.extend(one?);
                 Some(all)
             });
@@ -480,7 +479,6 @@ impl<'a> View<'a> {
         let set = |of: &'a BTreeSet<String>| knows_kind.then(|| of.iter().map(String::as_str).collect());
         let tables = |of: &'a BTreeSet<String>| knows_tables.then(|| of.iter().map(String::as_str).collect());
         let both = || deed.read.iter().chain(&deed.written).map(String::as_str).collect();
-        let columns = deed.columns.as_ref().map(|columns| columns.iter().map(String::as_str).collect());
         Self {
             deed: Some(deed),
             kind: knows_kind.then_some(deed.kind.as_str()),
@@ -488,7 +486,7 @@ impl<'a> View<'a> {
             tables: knows_tables.then(both),
             tables_read: tables(&deed.read),
             tables_written: tables(&deed.written),
-            columns: columns.or(deed.read.is_empty().then(BTreeSet::new)).filter(|_| knows_tables),
+            columns: deed.touched().filter(|_| knows_tables),
             has_where: deed.has_where,
             overwrites: deed.overwrites,
             is_temporary: is_temporary(deed),

@@ -46,8 +46,12 @@ pub struct Deed {
     /// `project.dataset.table`
     pub read: BTreeSet<String>,
     pub written: BTreeSet<String>,
-    /// `project.dataset.table.column`, where columns are known; none where they are not.
+    /// Columns whose values it looks at, as `project.dataset.table.column`; none where that is not known.
     pub columns: Option<BTreeSet<String>>,
+    /// Columns whose values it sets or takes away; known where `columns` is.
+    pub columns_written: BTreeSet<String>,
+    /// Why its columns are not known, where that was asked; empty else.
+    pub columns_unsure: String,
     /// False where a condition is absent or keeps nothing out.
     pub has_where: bool,
     /// Branches of a MERGE: the kind, and whether it has a condition.
@@ -192,6 +196,13 @@ impl Footprint {
         kinds.collect::<BTreeSet<_>>().into_iter().cloned().collect()
     }
 
+    /// All columns that are known to be touched, sorted.
+    pub fn columns(&self) -> Vec<String> {
+        let deeds = self.statements.iter();
+        let columns = deeds.flat_map(|deed| deed.columns.iter().flatten().chain(&deed.columns_written));
+        columns.collect::<BTreeSet<_>>().into_iter().cloned().collect()
+    }
+
     /// All tables, sorted.
     pub fn tables(&self) -> Vec<String> {
         let tables = self.statements.iter().flat_map(|deed| deed.read.iter().chain(&deed.written));
@@ -224,6 +235,14 @@ impl Deed {
         self.changes_access
             || matches!(self.kind.as_str(), "GRANT" | "REVOKE")
             || ENDS.iter().any(|end| self.kind.ends_with(end))
+    }
+
+    /// Which columns it touches; none where that is not known. What touches no table touches none.
+    pub fn touched(&self) -> Option<BTreeSet<&str>> {
+        match &self.columns {
+            Some(columns) => Some(columns.iter().chain(&self.columns_written).map(String::as_str).collect()),
+            None => (self.read.is_empty() && self.written.is_empty()).then(BTreeSet::new),
+        }
     }
 
     /// Whether all of it is known.

@@ -268,6 +268,8 @@ pub struct Statement {
     /// `project.dataset.table`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<String>,
+    /// Columns that it touches, where a rule asked for them: `project.dataset.table.column`. Of a Storage read those that it
+    /// selects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
     /// Whether `kind` and `tables` are BigQuery's own word or proved, not guessed.

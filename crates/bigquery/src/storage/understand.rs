@@ -230,7 +230,10 @@ fn footprint(method: Method, asked: &Asked) -> Footprint {
     let Some(door) = doors::door(&method.name()) else { return Footprint { access, ..Footprint::default() } };
     let mut deed = Deed::of(door.kinds[0]);
     let table = Some(asked.table.clone()).filter(|table| !table.is_empty());
-    // A restriction may ask about any column.
+    let restriction = asked.said["rowRestriction"].as_str().unwrap_or_default();
+    if !restriction.is_empty() {
+        deed.columns_unsure = "its row restriction may ask about any column".to_owned();
+    }
     if !asked.columns.is_empty() && asked.said["rowRestriction"].as_str() == Some("") {
         let columns = asked.columns.iter().map(|column| format!("{}.{column}", asked.table));
         deed.columns = Some(columns.collect());

@@ -26,7 +26,9 @@ impl Walk<'_> {
         let kind = tree.kind(node);
         if of == Owner::Control {
             if kind == "ASTExpressionSubquery" || is_foreign_call(tree, node) {
-                of = Owner::Statement(self.begin("SELECT", node));
+                let at = self.begin("SELECT", node);
+                self.contexts[at].is_expression = true;
+                of = Owner::Statement(at);
             } else if kind != "ASTSystemVariableExpr" {
                 push_children(tree, node, Rest { scope, of, node }, rest, &[]);
                 return;
@@ -278,6 +280,9 @@ impl Walk<'_> {
             false => self.routine_name(name),
         };
         self.statements[of].functions.insert(name.clone());
+        if is_own || !is_built_in {
+            self.contexts[of].called.push((path, (!is_own).then(|| name.clone())));
+        }
         if !is_built_in {
             self.statements[of].routines.insert(name);
         }

@@ -5,6 +5,7 @@ mod approvals;
 mod breakers;
 mod budgets;
 mod clients;
+mod columns;
 mod commands;
 mod disk;
 mod evasions;

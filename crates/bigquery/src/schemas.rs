@@ -1,0 +1,93 @@
+//! Which columns tables have, and what functions return, as their definitions say it.
+
+use gateway::{Definitions, ObjectKind};
+use googlesql::{Schemas, Type};
+use http::StatusCode;
+use record::Footprint;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Records in records; BigQuery allows 15.
+const DEPTH_MAX: usize = 32;
+
+/// What these definitions say of columns.
+pub(crate) fn schemas(known: &Definitions) -> Arc<Schemas> {
+    let mut schemas = Schemas::default();
+    for (object, definition) in known {
+        let name = || object.name.clone();
+        let body: Value = match definition.as_ref() {
+            Some((StatusCode::OK, body)) => serde_json::from_slice(body).unwrap_or_default(),
+            Some((StatusCode::NOT_FOUND, _)) if object.kind == ObjectKind::Table => {
+                schemas.absent.insert(name());
+                continue;
+            }
+            _ => continue,
+        };
+        match object.kind {
+            ObjectKind::Table => {
+                let columns = columns(&body["schema"]["fields"], 0);
+                schemas.tables.extend(columns.map(|columns| (name(), columns)));
+            }
+            ObjectKind::Routine => {
+                let returned = returned(&body["returnType"], 0);
+                schemas.functions.extend(returned.map(|kind| (name(), kind)));
+            }
+            ObjectKind::Model => {}
+        }
+    }
+    Arc::new(schemas)
+}
+
+/// `TableFieldSchema`s; none if one of them is of a type that is not known.
+fn columns(fields: &Value, depth: usize) -> Option<Vec<(String, Type)>> {
+    let fields = fields.as_array().filter(|_| depth < DEPTH_MAX)?;
+    let column = |field: &Value| {
+        let kind = match field["type"].as_str()? {
+            "RECORD" | "STRUCT" => Type::Struct(columns(&field["fields"], depth + 1)?),
+            "RANGE" => Type::Range(Box::new(Type::plain(field["rangeElementType"]["type"].as_str()?)?)),
+            plain => Type::plain(plain)?,
+        };
+        let kind = if field["mode"] == "REPEATED" { Type::Array(Box::new(kind)) } else { kind };
+        Some((field["name"].as_str()?.to_owned(), kind))
+    };
+    fields.iter().map(column).collect()
+}
+
+/// `StandardSqlDataType`
+fn returned(kind: &Value, depth: usize) -> Option<Type> {
+    match kind["typeKind"].as_str().filter(|_| depth < DEPTH_MAX)? {
+        "ARRAY" => Some(Type::Array(Box::new(returned(&kind["arrayElementType"], depth + 1)?))),
+        "RANGE" => Some(Type::Range(Box::new(returned(&kind["rangeElementType"], depth + 1)?))),
+        "STRUCT" => {
+            let fields = kind["structType"]["fields"].as_array()?;
+            let field = |field: &Value| {
+                Some((
+                    field["name"].as_str().unwrap_or_default().to_owned(),
+                    returned(&field["type"], depth + 1)?,
+                ))
+            };
+            fields.iter().map(field).collect::<Option<_>>().map(Type::Struct)
+        }
+        plain => Type::plain(plain),
+    }
+}
+
+/// What a method without SQL takes, it takes whole: every column of what it reads and writes.
+pub(crate) fn take_whole(footprint: &mut Footprint, schemas: &Schemas) {
+    for deed in &mut footprint.statements {
+        if deed.columns.is_some() || !deed.columns_unsure.is_empty() {
+            continue;
+        }
+        let all = |tables: &BTreeSet<String>| {
+            tables.iter().map(|table| schemas.whole(table)).collect::<Result<Vec<_>, _>>()
+        };
+        match (all(&deed.read), all(&deed.written)) {
+            (Ok(read), Ok(written)) => {
+                deed.columns = Some(read.into_iter().flatten().collect());
+                deed.columns_written = written.into_iter().flatten().collect();
+            }
+            (Err(why), _) | (_, Err(why)) => deed.columns_unsure = why,
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Which columns a statement touches, as Google's analyzer resolves it.
+//!
+//! Each statement is resolved by itself, against a catalog of just the tables that it names, spelt as it spells them:
+//! what the names mean is ours to say (`name.rs`). What an earlier statement of the text made is known to the later
+//! ones. What can't be resolved is unknown, with the reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use crate::description::{Columns, Knowledge, Statement, Touched};
+use crate::name::{Defaults, tables};
+use crate::schema::{Catalog, CatalogTable, Schemas, is_pseudo};
+use crate::tree::{NodeId, Tree};
+use crate::types::Type;
+use crate::{ParseFailure, Parser};
+
+/// Kinds whose columns can be told only by resolving them. The others take their tables whole, or not at all.
+const RESOLVED: &[&str] = &[
+    "SELECT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "MERGE",
+    "CREATE_TABLE",
+    "CREATE_TABLE_AS_SELECT",
+    "CREATE_VIEW",
+    "CREATE_MATERIALIZED_VIEW",
+    "CREATE_FUNCTION",
+    "CREATE_TABLE_FUNCTION",
+    "EXPORT_DATA",
+    "ASSERT",
+    "CREATE_ROW_ACCESS_POLICY",
+];
+/// Functions of BigQuery that the module does not have, and what they return.
+const MISSING: &[(&str, &str)] = &[("SEARCH", "BOOL")];
+/// `ResolvedStatementEnums.ObjectAccess`, a bit each.
+const READS: u64 = 1;
+const WRITES: u64 = 2;
+
+/// What is known at a statement, beside its text.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Context {
+    pub(crate) defaults: Defaults,
+    /// It is an expression, not a statement.
+    pub(crate) is_expression: bool,
+    /// Columns that it adds, changes or drops.
+    pub(crate) altered: Vec<String>,
+    /// Functions that it calls and that are not built in: as it spells them, and their full names. A temporary one has
+    /// none.
+    pub(crate) called: Vec<(Vec<String>, Option<String>)>,
+}
+
+/// A variable of a script.
+#[derive(Clone, Debug)]
+pub(crate) struct Variable {
+    pub(crate) name: String,
+    /// Statements that stand before it.
+    pub(crate) after: usize,
+    /// Where it is declared.
+    pub(crate) context: Context,
+    pub(crate) of: VariableType,
+}
+
+/// What its type is made from.
+#[derive(Clone, Debug)]
+pub(crate) enum VariableType {
+    /// Where the type is written.
+    Written(Range<usize>),
+    /// Where a value of it is written.
+    Value(Range<usize>),
+    /// The rows of a query: of that statement.
+    Rows(usize),
+}
+
+/// Resolves the statements of one text.
+pub(crate) struct Resolver<'a> {
+    pub(crate) sql: &'a str,
+    pub(crate) parser: &'a mut dyn Parser,
+    /// What the statements before have made is added.
+    pub(crate) schemas: &'a mut Schemas,
+    /// Tables that the text makes for itself.
+    pub(crate) temporary: &'a BTreeSet<String>,
+    pub(crate) is_positional: bool,
+}
+
+impl Resolver<'_> {
+    /// Says of each statement which columns it touches.
+    pub(crate) fn resolve(
+        &mut self,
+        statements: &mut [Statement],
+        contexts: &[Context],
+        variables: &[Variable],
+    ) {
+        let mut constants: Vec<(String, Type)> = Vec::new();
+        let mut rows: BTreeMap<usize, Type> = BTreeMap::new();
+        let mut variables = variables.iter().peekable();
+        for (at, (statement, context)) in statements.iter_mut().zip(contexts).enumerate() {
+            while let Some(variable) = variables.next_if(|variable| variable.after <= at) {
+                let kind = match &variable.of {
+                    VariableType::Rows(of) => rows.get(of).cloned(),
+                    VariableType::Written(span) => {
+                        self.type_of(span, variable, &constants, |text| format!("CAST(NULL AS {text})"))
+                    }
+                    VariableType::Value(span) => {
+                        self.type_of(span, variable, &constants, |text| format!("({text}\n)"))
+                    }
+                };
+                constants.retain(|(name, _)| !name.eq_ignore_ascii_case(&variable.name));
+                constants.extend(kind.map(|kind| (variable.name.clone(), kind)));
+            }
+            let makes_rows =
+                variables.clone().any(|one| matches!(one.of, VariableType::Rows(of) if of == at));
+            let found = self.touched(statement, context, &constants, makes_rows);
+            match found {
+                Ok((columns, made)) => {
+                    statement.columns = Columns::Known(columns);
+                    if let Some(row) = made {
+                        self.keep(statement, context, row, at, &mut rows);
+                    }
+                }
+                Err(why) => statement.columns = Columns::Unknown(why),
+            }
+        }
+    }
+
+    /// What a statement made: a table, a function, or rows that a loop takes.
+    fn keep(
+        &mut self,
+        statement: &Statement,
+        context: &Context,
+        made: Made,
+        at: usize,
+        rows: &mut BTreeMap<usize, Type>,
+    ) {
+        match made {
+            Made::Rows(columns) if statement.kind == "SELECT" && !context.is_expression => {
+                rows.insert(at, Type::Struct(columns));
+            }
+            Made::Rows(columns) => {
+                if let Some(table) = statement.written.first() {
+                    self.schemas.tables.insert(table.clone(), columns);
+                }
+            }
+            Made::Function(path, kind) => {
+                let name = statement.defined.first().cloned().unwrap_or_else(|| own_name(&path));
+                self.schemas.functions.insert(name, kind);
+            }
+        }
+    }
+
+    /// The type of an expression made from a piece of the text.
+    fn type_of(
+        &mut self,
+        span: &Range<usize>,
+        variable: &Variable,
+        constants: &[(String, Type)],
+        expression: impl Fn(&str) -> String,
+    ) -> Option<Type> {
+        let text = format!("SELECT {}", expression(self.sql.get(span.clone())?));
+        let catalog = self.catalog(&text, &variable.context, constants).ok()?;
+        let tree = Tree::resolved(&self.parser.analyze(&text, &catalog).ok()?).ok()?;
+        let first = tree.of_kind("ResolvedOutputColumn").next()?;
+        let column = tree.child(first, "column")?;
+        Type::read(&tree, tree.child(column, "type")?)
+    }
+
+    fn touched(
+        &mut self,
+        statement: &Statement,
+        context: &Context,
+        constants: &[(String, Type)],
+        makes_rows: bool,
+    ) -> Result<(Touched, Option<Made>), String> {
+        let mut touched = Touched::default();
+        let is_resolved = RESOLVED.contains(&statement.kind.as_str());
+        let is_about_tables = !statement.read.is_empty() || !statement.written.is_empty();
+        if !is_about_tables && statement.kind != "CREATE_FUNCTION" && !makes_rows {
+            return Ok((touched, None));
+        }
+        if let Some((_, why)) = statement.unknown.iter().find(|(what, _)| *what != Knowledge::Target) {
+            return Err(why.clone());
+        }
+        for table in statement.written.iter().filter(|_| changes_whole_rows(statement)) {
+            match context.altered.is_empty() {
+                true => touched.written.extend(self.schemas.whole(table)?),
+                false => {
+                    touched.written.extend(context.altered.iter().map(|column| format!("{table}.{column}")))
+                }
+            }
+        }
+        if !is_resolved {
+            // An index is made of its table's columns.
+            let indexed = statement.written.iter().filter(|_| statement.kind.ends_with("_INDEX"));
+            for table in statement.read.iter().chain(indexed) {
+                touched.read.extend(self.schemas.whole(table)?);
+            }
+            return Ok((touched, None));
+        }
+        let text = self.sql.get(statement.span.clone()).ok_or("its text is not where it should be")?;
+        let text = if context.is_expression { format!("SELECT {text}") } else { text.to_owned() };
+        let catalog = self.catalog(&text, context, constants)?;
+        let answer = self.parser.analyze(&text, &catalog).map_err(|failure| match failure {
+            ParseFailure::Refused(said) => format!("its columns can't be told: {said}"),
+            other => other.to_string(),
+        })?;
+        let tree = Tree::resolved(&answer).map_err(|error| format!("its columns can't be told: {error}"))?;
+        let mut scanned = BTreeSet::new();
+        add_scans(&tree, &mut touched, &mut scanned);
+        // What is named and never scanned is taken whole by other means, or not at all: the former is assumed.
+        let is_whole = copies(&tree);
+        for table in catalog.tables.iter().filter(|table| is_whole || !scanned.contains(&table.name)) {
+            if statement.read.contains(&table.name) {
+                touched.read.extend(self.schemas.whole(&table.name)?);
+            }
+        }
+        let made = made(&tree, &statement.kind);
+        Ok((touched, made))
+    }
+
+    /// The tables, variables and functions that a statement may name.
+    fn catalog(
+        &mut self,
+        text: &str,
+        context: &Context,
+        constants: &[(String, Type)],
+    ) -> Result<Catalog, String> {
+        let mut catalog = Catalog {
+            constants: constants.to_vec(),
+            is_positional: self.is_positional,
+            ..Catalog::default()
+        };
+        let names = self.parser.table_names(text).map_err(|failure| failure.to_string())?;
+        for path in names {
+            let parts: Vec<&str> = path.iter().map(String::as_str).collect();
+            let meant = tables(&parts, &context.defaults, self.temporary);
+            let mut known = meant.iter().filter_map(|name| Some((name, self.schemas.tables.get(name)?)));
+            let (name, columns) = match (known.next(), known.next()) {
+                (Some(one), None) => one,
+                (None, _) => return Err(format!("the columns of {} are not known", meant[0])),
+                // A temporary table hides another one only if it was made by then.
+                (Some(_), Some(_)) => return Err(format!("which table {} is can't be told", path.join("."))),
+            };
+            let is_other = |other: &CatalogTable| {
+                other.name != *name && other.path.join(".").eq_ignore_ascii_case(&path.join("."))
+            };
+            if catalog.tables.iter().any(is_other) {
+                return Err("it names tables that differ only in case".to_owned());
+            }
+            catalog.tables.push(CatalogTable { path, name: name.clone(), columns: columns.clone() });
+        }
+        for (path, name) in &context.called {
+            let own = own_name(path);
+            let returned = self.schemas.functions.get(name.as_ref().unwrap_or(&own));
+            let returned = returned.ok_or_else(|| format!("what {} returns is not known", path.join(".")))?;
+            catalog.functions.push((path.clone(), returned.clone()));
+        }
+        let missing = MISSING.iter().map(|(name, kind)| {
+            (vec![(*name).to_owned()], Type::plain(kind).expect("a type of the table above"))
+        });
+        catalog.functions.extend(missing);
+        Ok(catalog)
+    }
+}
+
+/// Whether it makes, takes away or replaces rows as a whole, and with them every column of what it writes; or changes
+/// what columns there are. Not where only its session sees that, nor where it is about the table alone.
+fn changes_whole_rows(statement: &Statement) -> bool {
+    let kind = statement.kind.as_str();
+    let deletes = kind == "DELETE" || statement.branches.iter().any(|branch| branch.kind == "DELETE");
+    let is_other = !RESOLVED.contains(&kind);
+    let is_beside = statement.is_temporary || kind.ends_with("_INDEX") || kind.ends_with("_POLICY");
+    (deletes || is_other || statement.overwrites) && !is_beside
+}
+
+/// The name of a temporary function: it hides no other.
+fn own_name(path: &[String]) -> String {
+    path.join(".").to_lowercase()
+}
+
+/// What a statement made.
+enum Made {
+    Rows(Vec<(String, Type)>),
+    Function(Vec<String>, Type),
+}
+
+/// Whether it takes a table as it is: its scan names no columns then.
+fn copies(tree: &Tree) -> bool {
+    let made = tree.of_kind("ResolvedCreateTableStmt").next();
+    let from = |node| tree.child(node, "clone_from").or(tree.child(node, "copy_from"));
+    made.and_then(from).is_some()
+}
+
+/// The columns of every scan of a table; those that DML writes apart.
+fn add_scans(tree: &Tree, touched: &mut Touched, scanned: &mut BTreeSet<String>) {
+    let mut changes: BTreeMap<NodeId, Vec<u64>> = BTreeMap::new();
+    for kind in ["ResolvedInsertStmt", "ResolvedUpdateStmt", "ResolvedDeleteStmt", "ResolvedMergeStmt"] {
+        for node in tree.of_kind(kind) {
+            if let Some(scan) = tree.child(node, "table_scan") {
+                changes.insert(scan, tree.numbers(node, "column_access_list").collect());
+            }
+        }
+    }
+    for scan in tree.of_kind("ResolvedTableScan") {
+        let table = tree.child(scan, "table").map(|table| tree.text(table, "full_name")).unwrap_or_default();
+        scanned.insert(table.to_owned());
+        let access = changes.get(&scan);
+        for (at, column) in tree.all(scan, "column_list").enumerate() {
+            let name = tree.text(column, "name");
+            if is_pseudo(name) {
+                continue;
+            }
+            let access = access.map_or(READS, |access| access.get(at).copied().unwrap_or(READS | WRITES));
+            let name = format!("{table}.{name}");
+            if access & WRITES != 0 {
+                touched.written.insert(name.clone());
+            }
+            if access & READS != 0 {
+                touched.read.insert(name);
+            }
+        }
+    }
+}
+
+/// The table, rows or function that a statement of that kind makes.
+fn made(tree: &Tree, kind: &str) -> Option<Made> {
+    let typed = |node| Type::read(tree, tree.child(node, "type")?);
+    match kind {
+        "SELECT" => {
+            let node = tree.of_kind("ResolvedQueryStmt").next()?;
+            let column = |output| {
+                let kind = typed(tree.child(output, "column")?)?;
+                Some((tree.text(output, "name").to_owned(), kind))
+            };
+            tree.all(node, "output_column_list").map(column).collect::<Option<_>>().map(Made::Rows)
+        }
+        "CREATE_TABLE" | "CREATE_TABLE_AS_SELECT" => {
+            let node = ["ResolvedCreateTableStmt", "ResolvedCreateTableAsSelectStmt"]
+                .iter()
+                .find_map(|kind| tree.of_kind(kind).next())?;
+            let column = |column| Some((tree.text(column, "name").to_owned(), typed(column)?));
+            tree.all(node, "column_definition_list").map(column).collect::<Option<_>>().map(Made::Rows)
+        }
+        "CREATE_FUNCTION" => {
+            let node = tree.of_kind("ResolvedCreateFunctionStmt").next()?;
+            let path = tree.texts(node, "name_path").map(str::to_owned).collect();
+            Some(Made::Function(path, Type::read(tree, tree.child(node, "return_type")?)?))
+        }
+        _ => None,
+    }
+}
