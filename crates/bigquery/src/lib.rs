@@ -186,6 +186,10 @@ impl Upstream for BigQuery {
         own_statement::done(body)
     }
 
+    fn read_columns(&self, definition: &Definition) -> Result<Vec<String>, String> {
+        schemas::paths(definition)
+    }
+
     fn ask_rows(&self, table: &str) -> Option<Question> {
         definitions::question(&Object { kind: ObjectKind::Table, name: table.to_owned() })
     }

@@ -1,6 +1,6 @@
 //! Which columns tables have, and what functions return, as their definitions say it.
 
-use gateway::{Definitions, ObjectKind};
+use gateway::{Definition, Definitions, ObjectKind};
 use googlesql::{Schemas, Type};
 use http::StatusCode;
 use record::Footprint;
@@ -90,4 +90,24 @@ pub(crate) fn take_whole(footprint: &mut Footprint, schemas: &Schemas) {
             (Err(why), _) | (_, Err(why)) => deed.columns_unsure = why,
         }
     }
+}
+
+/// The columns of a table, and the fields in them, by their paths; or why they are not known.
+pub(crate) fn paths(definition: &Definition) -> Result<Vec<String>, String> {
+    let (status, body) = definition.as_ref().ok_or("it could not be asked, or not be recorded")?;
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    if !status.is_success() {
+        let said = body["error"]["message"].as_str().unwrap_or_default();
+        return Err(format!("HTTP {}: {said}", status.as_u16()));
+    }
+    let mut found = Vec::new();
+    let mut rest = vec![(String::new(), &body["schema"]["fields"], 0)];
+    while let Some((before, fields, depth)) = rest.pop() {
+        for field in fields.as_array().into_iter().flatten().filter(|_| depth < DEPTH_MAX) {
+            let path = format!("{before}{}", field["name"].as_str().unwrap_or_default());
+            rest.push((format!("{path}."), &field["fields"], depth + 1));
+            found.push(path);
+        }
+    }
+    Ok(found)
 }

@@ -46,6 +46,9 @@ pub trait Running: Send + Sync {
     /// Tries a connection's credential; none if there is no such connection.
     fn test_connection<'a>(&'a self, name: &'a str) -> Tested<'a>;
 
+    /// Tables as a connection's warehouse has them; none if there is no such connection.
+    fn look_at_tables<'a>(&'a self, connection: &'a str, tables: &'a [String]) -> Tested<'a>;
+
     /// What waits for an answer or was answered, as far as a reader may see it.
     fn approvals<'a>(
         &'a self,
@@ -182,6 +185,7 @@ impl Api {
             ("POST", ["connections", name, "test"]) => {
                 testing::test(self.clone(), name, request.actor.clone()).await
             }
+            ("POST", ["connections", name, "tables"]) => testing::tables(self.clone(), name, &request).await,
             ("DELETE", ["sessions", id]) => ending::end(self, id, request.actor.clone()).await,
             ("GET", ["records"]) => read::records(self, &request.query),
             ("GET", ["records", id]) => read::record(self, id, &request).await,

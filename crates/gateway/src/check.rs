@@ -1,7 +1,8 @@
-//! Proves that a connection's credential does what it must: by trying it, recorded like everything else.
+//! Proves that a connection's credential does what it must, and that tables are as they are taken to be: by trying it, recorded
+//! like everything else.
 
 use crate::exchange::Gateway;
-use crate::upstream::{Need, Upstream};
+use crate::upstream::{Need, Object, ObjectKind, Upstream};
 
 /// What trying one thing came to.
 #[derive(Clone, Debug)]
@@ -14,7 +15,33 @@ pub struct Check {
     pub why: String,
 }
 
+/// A table as its upstream has it.
+#[derive(Clone, Debug)]
+pub struct SeenTable {
+    pub name: String,
+    /// Its columns, or why they are not known.
+    pub columns: Result<Vec<String>, String>,
+}
+
 impl<U: Upstream> Gateway<U> {
+    /// Asks for tables by a connection; none if there is no such connection.
+    pub async fn look_at_tables(&self, name: &str, tables: &[String]) -> Option<Vec<SeenTable>> {
+        self.rulebook().registry.named(name)?;
+        let mut seen = Vec::new();
+        for table in tables {
+            let object = Object { kind: ObjectKind::Table, name: table.clone() };
+            let columns = match self.upstream.ask_object(&object) {
+                Some(question) => {
+                    let answer = self.probe((name, None), question, None).await;
+                    self.upstream.read_columns(&answer.map(|answer| (answer.status, answer.body)))
+                }
+                None => Err("that is no table's name".to_owned()),
+            };
+            seen.push(SeenTable { name: table.clone(), columns });
+        }
+        Some(seen)
+    }
+
     /// Tries what a connection must be able to do in its first project; none if there is no such connection.
     pub async fn check_connection(&self, name: &str) -> Option<Vec<Check>> {
         let rulebook = self.rulebook();

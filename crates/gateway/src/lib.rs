@@ -33,7 +33,7 @@ mod metrics;
 pub use admission::{Cleared, Forwardable, Permit};
 pub use announce::Announcer;
 pub use answers::{Answered, Answering, NotAnswered, Says, Which};
-pub use check::Check;
+pub use check::{Check, SeenTable};
 pub use exchange::{Gateway, GatewayConfig};
 pub use later::Sent;
 pub use limits::*;

@@ -69,6 +69,10 @@ pub trait Upstream: Send + Sync + 'static {
     /// Whether a statement of the gateway's own is done, or why not.
     fn read_done(&self, body: &[u8]) -> Result<(), String>;
 
+    /// The columns that a table's definition says that it has, fields of records among them by their paths; or why that is not
+    /// known.
+    fn read_columns(&self, definition: &Definition) -> Result<Vec<String>, String>;
+
     /// How to ask for a table, and how many rows the answer says that it has.
     fn ask_rows(&self, table: &str) -> Option<Question>;
 

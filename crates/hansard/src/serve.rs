@@ -2,6 +2,7 @@
 
 use gateway::{Gateway, Listener, Metrics, serve};
 use http::StatusCode;
+use serde_json::json;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -138,6 +139,17 @@ impl console::Running for ByGateway {
 
     fn test_connection<'a>(&'a self, name: &'a str) -> console::Tested<'a> {
         Box::pin(async move { crate::connection_test::test(&*self.0.upgrade()?, name).await })
+    }
+
+    fn look_at_tables<'a>(&'a self, connection: &'a str, tables: &'a [String]) -> console::Tested<'a> {
+        Box::pin(async move {
+            let seen = self.0.upgrade()?.look_at_tables(connection, tables).await?;
+            let seen = seen.into_iter().map(|table| match table.columns {
+                Ok(columns) => json!({"table": table.name, "columns": columns}),
+                Err(why) => json!({"table": table.name, "why": why}),
+            });
+            Some(json!({"connection": connection, "tables": seen.collect::<Vec<_>>()}))
+        })
     }
 
     fn approvals<'a>(

@@ -21,6 +21,8 @@ pub struct Expression {
     reads: BTreeSet<(&'static str, &'static str)>,
     /// The tables that it asks about by name; none if it asks about them in any other way.
     tables: Option<BTreeSet<String>>,
+    /// Texts in it.
+    literals: BTreeSet<String>,
 }
 
 /// What an expression came to.
@@ -50,8 +52,13 @@ impl Expression {
         }
         let program =
             Program::compile(text).map_err(|error| ExpressionError(one_line(&error.to_string())))?;
-        let mut reader =
-            Reader { place, own: Vec::new(), reads: BTreeSet::new(), tables: Some(BTreeSet::new()) };
+        let mut reader = Reader {
+            place,
+            own: Vec::new(),
+            reads: BTreeSet::new(),
+            tables: Some(BTreeSet::new()),
+            literals: BTreeSet::new(),
+        };
         reader.expression(program.expression())?;
         let known = program.references();
         let functions: BTreeSet<String> = known.functions().iter().map(|name| (*name).to_owned()).collect();
@@ -60,8 +67,8 @@ impl Expression {
                 return Err(ExpressionError(format!("unknown function '{function}'")));
             }
         }
-        let Reader { reads, tables, .. } = reader;
-        Ok(Self { program, text: text.to_owned(), reads, tables })
+        let Reader { reads, tables, literals, .. } = reader;
+        Ok(Self { program, text: text.to_owned(), reads, tables, literals })
     }
 
     /// The text it was compiled from.
@@ -82,6 +89,19 @@ impl Expression {
     /// The tables that it asks about, each by its name; none if it asks about tables in any other way.
     pub(crate) fn named_tables(&self) -> Option<&BTreeSet<String>> {
         self.tables.as_ref()
+    }
+
+    /// Tables and columns that it names in full, where it asks about tables or columns.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let asks = VOCABULARY
+            .iter()
+            .filter(|known| is_list_of_tables(known.variable, known.name) || known.name == "columns")
+            .any(|known| self.reads_field(known.variable, known.name));
+        let is_name = |text: &&String| {
+            let parts: Vec<&str> = text.split('.').collect();
+            parts.len() >= 3 && parts.iter().all(|part| !part.is_empty() && !part.contains(['*', ' ', '/']))
+        };
+        self.literals.iter().filter(move |_| asks).filter(is_name).map(String::as_str)
     }
 
     /// The answer, or why there is none. Take an error as a no.
@@ -106,12 +126,14 @@ impl Expression {
             Ok(Value::Bool(false)) => Answer::No,
             Ok(other) => Answer::Broken(format!("answers {}, not true or false", kind(&other))),
             // Every field that is written in it exists, so one that is not there is not known.
-            Err(ExecutionError::NoSuchKey(field)) if self.names(&field) => Answer::Unknown(field.to_string()),
+            Err(ExecutionError::NoSuchKey(field)) if self.has_field(&field) => {
+                Answer::Unknown(field.to_string())
+            }
             Err(error) => Answer::Broken(one_line(&error.to_string())),
         }
     }
 
-    fn names(&self, field: &str) -> bool {
+    fn has_field(&self, field: &str) -> bool {
         self.reads.iter().any(|(_, read)| *read == field)
     }
 }
@@ -163,6 +185,7 @@ struct Reader {
     own: Vec<String>,
     reads: BTreeSet<(&'static str, &'static str)>,
     tables: Option<BTreeSet<String>>,
+    literals: BTreeSet<String>,
 }
 
 impl Reader {
@@ -198,7 +221,13 @@ impl Reader {
                 self.own.truncate(before);
                 Ok(())
             }
-            Expr::Literal(_) | Expr::Unspecified => Ok(()),
+            Expr::Literal(literal) => {
+                if let LiteralValue::String(text) = literal {
+                    self.literals.insert(text.inner().to_owned());
+                }
+                Ok(())
+            }
+            Expr::Unspecified => Ok(()),
         }
     }
 
@@ -219,6 +248,7 @@ impl Reader {
         let fits = call.func_name == operators::IN && self.place.variables().contains(&known.variable);
         if fits && !self.own.contains(variable) {
             self.reads.insert((known.variable, known.name));
+            self.literals.insert(table.inner().to_owned());
             if let Some(tables) = &mut self.tables {
                 tables.insert(table.inner().to_owned());
             }

@@ -1,5 +1,6 @@
 //! One rule, compiled.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::expression::Expression;
@@ -15,6 +16,22 @@ pub struct Rule {
     pub instead: String,
     /// It only records what it would have done.
     pub observe: bool,
+}
+
+impl Rule {
+    /// Tables and columns that it names in full: `project.dataset.table`, and the column, if any.
+    pub fn names(&self) -> BTreeSet<(String, String)> {
+        let split = |name: &str| match name.match_indices('.').nth(2) {
+            Some((at, _)) => (name[..at].to_owned(), name[at + 1..].to_owned()),
+            None => (name.to_owned(), String::new()),
+        };
+        let masked = match &self.action {
+            RuleAction::Mask { columns } => &columns[..],
+            _ => &[],
+        };
+        let masked = masked.iter().filter(|column| column.is_one()).map(ToString::to_string);
+        self.when.names().map(str::to_owned).chain(masked).map(|name| split(&name)).collect()
+    }
 }
 
 /// What a rule does.
@@ -122,6 +139,11 @@ impl ColumnPattern {
             }
             _ => Err(format!("'{text}' is not project.dataset.table.column")),
         }
+    }
+
+    /// Whether it names one column.
+    fn is_one(&self) -> bool {
+        self.table.iter().chain([&self.column]).all(|part| !part.contains('*'))
     }
 
     /// Whether a table may have the column.

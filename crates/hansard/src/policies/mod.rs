@@ -1,6 +1,7 @@
 //! `hansard policy`: rules looked at without a gateway.
 
 mod cases;
+mod live;
 mod trial;
 mod backtest;
 
@@ -17,7 +18,7 @@ use trial::{Asked, Rules, Verdict};
 #[derive(Subcommand)]
 pub(crate) enum PolicyCommand {
     /// Validates the rules, with line numbers, and says in words what they take away from the record.
-    Check(ConfigArgs),
+    Check(CheckArgs),
     /// Says which rules apply to a statement or a request, and why, without running anything.
     Explain(ExplainArgs),
     /// Runs the team's own cases. Exit 0: all as expected, 1: not.
@@ -39,6 +40,18 @@ pub(crate) struct ConfigArgs {
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  hansard policy check
+  hansard policy check --connection analytics     # also: are the tables and columns there that the rules name?")]
+pub(crate) struct CheckArgs {
+    /// Looks for the tables and columns that rules name in this connection's warehouse, by the gateway that runs.
+    #[arg(long, value_name = "NAME")]
+    connection: Option<String>,
+    #[command(flatten)]
+    folder: FolderArgs,
 }
 
 #[derive(Args)]
@@ -114,11 +127,12 @@ fn say(text: &str) -> Result<(), Failure> {
     writeln!(out, "{text}").map_err(|_| Failure::other_side(""))
 }
 
-fn check(args: &ConfigArgs) -> Result<(), Failure> {
-    let rules = Rules::load(&args.config)?;
+fn check(args: &CheckArgs) -> Result<(), Failure> {
+    let CheckArgs { connection, folder } = args;
+    let rules = Rules::load(&folder.config)?;
     for rule in rules.policy().rules() {
         let says = trial::consequence(rule);
-        if args.json {
+        if folder.json {
             say(&json!({"rule": rule.name, "action": rule.action.word(), "when": rule.when.text(),
                 "observe": rule.observe, "says": says})
             .to_string())?;
@@ -130,10 +144,13 @@ fn check(args: &ConfigArgs) -> Result<(), Failure> {
             }
         }
     }
-    if !args.json {
-        say(&format!("{}: {} rules, all compile", args.config.display(), rules.policy().rules().len()))?;
+    if !folder.json {
+        say(&format!("{}: {} rules, all compile", folder.config.display(), rules.policy().rules().len()))?;
     }
-    Ok(())
+    match connection {
+        Some(connection) => live::check(rules.policy(), connection, folder),
+        None => Ok(()),
+    }
 }
 
 fn explain(args: &ExplainArgs) -> Result<(), Failure> {

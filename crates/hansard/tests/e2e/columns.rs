@@ -163,3 +163,32 @@ fn a_mask_rule_refuses_what_reads_the_column_and_lets_the_rest_pass() {
         assert!(message.contains("it reads proj.hr.people.ssn"), "{message}");
     });
 }
+
+#[test]
+fn rules_are_checked_against_the_tables_that_are_there() {
+    block_on(async {
+        let rules = "[[rule]]\nname = \"hide\"\nwhen = \"'proj.hr.people' in statement.tables\"\naction = \"mask\"\n\
+             columns = [\"proj.hr.people.SSN\", \"proj.hr.people.snn\", \"proj.hr.missing.x\", \"*.*.*.ssn\"]\n";
+        let set = Set::new("", rules, warehouse).await;
+        let check = set.gateway.hansard(&["policy", "check", "--connection", "main"]);
+        assert_eq!(check.code, 1, "{}{}", check.stdout, check.stderr);
+        for expected in [
+            "hide: proj.hr.people has no column snn; it has id, name, ssn",
+            "hide: proj.hr.missing is not there, or can't be seen (HTTP 404",
+            "2 of 4 tables and columns that rules name in full are there in 'main'",
+        ] {
+            assert!(check.stdout.contains(expected), "{}", check.stdout);
+        }
+        let check = set.gateway.hansard(&["policy", "check", "--connection", "other"]);
+        assert!(
+            check.code != 0 && check.stderr.contains("no connection 'other'"),
+            "{}{}",
+            check.stdout,
+            check.stderr
+        );
+        // What was looked at is in the record.
+        let records = set.gateway.records(&[]);
+        let seen = records.iter().find(|one| one["event"]["action"] == "connection.tables");
+        assert_eq!(seen.expect("a record")["event"]["tables"], json!(["proj.hr.missing", "proj.hr.people"]));
+    });
+}
