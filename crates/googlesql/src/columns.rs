@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::description::{Columns, Knowledge, Statement, Touched};
+use crate::information_schema;
 use crate::name::{Defaults, tables};
 use crate::schema::{Catalog, CatalogTable, Schemas, is_pseudo};
 use crate::tree::{NodeId, Tree};
@@ -233,7 +234,10 @@ impl Resolver<'_> {
         for path in names {
             let parts: Vec<&str> = path.iter().map(String::as_str).collect();
             let meant = tables(&parts, &context.defaults, self.temporary);
-            let mut known = meant.iter().filter_map(|name| Some((name, self.schemas.tables.get(name)?)));
+            let columns = |name: &String| {
+                self.schemas.tables.get(name).cloned().or_else(|| information_schema::columns(name))
+            };
+            let mut known = meant.iter().filter_map(|name| Some((name, columns(name)?)));
             let (name, columns) = match (known.next(), known.next()) {
                 (Some(one), None) => one,
                 (None, _) => return Err(format!("the columns of {} are not known", meant[0])),
@@ -246,7 +250,7 @@ impl Resolver<'_> {
             if catalog.tables.iter().any(is_other) {
                 return Err("it names tables that differ only in case".to_owned());
             }
-            catalog.tables.push(CatalogTable { path, name: name.clone(), columns: columns.clone() });
+            catalog.tables.push(CatalogTable { path, name: name.clone(), columns });
         }
         for (path, name) in &context.called {
             let own = own_name(path);

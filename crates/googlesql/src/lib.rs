@@ -15,6 +15,7 @@ mod description;
 mod kinds;
 mod types;
 mod schema;
+mod information_schema;
 mod columns;
 mod walk;
 mod fingerprint;

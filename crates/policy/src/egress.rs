@@ -118,6 +118,9 @@ pub struct Asked<'a> {
     pub allow_egress: &'a [String],
 }
 
+/// AI functions whose model is BigQuery's own (Google's "The AI.FORECAST function": TimesFM, without a connection).
+const LOCAL_FUNCTIONS: &[&str] = &["AI.DETECT_ANOMALIES", "AI.EVALUATE", "AI.FORECAST"];
+
 /// Functions that run on models of other systems.
 const REMOTE_FUNCTIONS: &[&str] = &[
     "ML.ANNOTATE_IMAGE",
@@ -245,7 +248,8 @@ fn remote_function(deed: &Deed, asked: &Asked<'_>) -> Option<String> {
 fn remote_model(deed: &Deed, asked: &Asked<'_>) -> Option<String> {
     let is_remote = |name: &&String| {
         let name = name.strip_prefix("SAFE.").unwrap_or(name);
-        (name.starts_with("AI.") || REMOTE_FUNCTIONS.contains(&name)) && !is_open(asked, name)
+        let may_be_remote = name.starts_with("AI.") && !LOCAL_FUNCTIONS.contains(&name);
+        (may_be_remote || REMOTE_FUNCTIONS.contains(&name)) && !is_open(asked, name)
     };
     if let Some(function) = deed.functions.iter().find(is_remote) {
         return Some(format!("{function} runs on a remote model"));

@@ -112,9 +112,15 @@ impl Footprint {
     /// Whether its text only reads, whatever its method may do, and that is known: statements that read and those
     /// that scripts consist of, without a result table of their own.
     pub fn statements_only_read(&self) -> bool {
-        const READING: &[&str] = &["SELECT", "DECLARE", "SET"];
+        const READING: &[&str] = &["SELECT", "DECLARE", "SET", "ASSERT", "RAISE", "RETURN"];
+        // A function that lives as long as its query, and runs in it.
+        let is_own = |deed: &Deed| {
+            deed.is_temporary
+                && !deed.is_remote
+                && matches!(deed.kind.as_str(), "CREATE_FUNCTION" | "CREATE_TABLE_FUNCTION")
+        };
         let reads = |deed: &Deed| {
-            (deed.kind.is_empty() || READING.contains(&deed.kind.as_str()))
+            (deed.kind.is_empty() || READING.contains(&deed.kind.as_str()) || is_own(deed))
                 && deed.written.is_empty()
                 && deed.destinations.is_empty()
                 && !deed.unknown.contains_key(&Knowledge::Kind)

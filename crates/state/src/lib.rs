@@ -59,7 +59,8 @@ CREATE TABLE IF NOT EXISTS logins (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS ended_sessions (id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spent (
-    who TEXT NOT NULL, day INTEGER NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (who, day)
+    who TEXT NOT NULL, day INTEGER NOT NULL, bytes INTEGER NOT NULL, seen INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (who, day)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS held (
     id TEXT PRIMARY KEY, stand TEXT NOT NULL, version INTEGER NOT NULL, forget_at INTEGER NOT NULL,
@@ -75,6 +76,7 @@ const ADDED: &[(&str, &str, &str)] = &[
     ("followed", "decided", "TEXT NOT NULL DEFAULT ''"),
     ("followed", "fingerprint", "TEXT NOT NULL DEFAULT ''"),
     ("followed", "kinds", "TEXT NOT NULL DEFAULT ''"),
+    ("spent", "seen", "INTEGER NOT NULL DEFAULT 0"),
 ];
 
 impl State {

@@ -8,6 +8,8 @@ use crate::{State, StateError};
 const DAY_SECS: i64 = 86_400;
 /// The day of what has none: a task's budget is for all of it.
 const NO_DAY: i64 = 0;
+/// A task that nothing was billed for so long is over, and forgotten: names of tasks are for callers to make up.
+const TASK_DAYS: i64 = 90;
 
 /// Whose budget something counts against.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +33,7 @@ pub struct Spent {
 pub struct Spending {
     /// The principal, on that day (UTC).
     pub today: u64,
-    /// The principal's task, ever.
+    /// The principal's task, from its beginning.
     pub task: u64,
 }
 
@@ -54,10 +56,11 @@ pub(crate) fn add(db: &Connection, spent: &Spent) -> rusqlite::Result<()> {
     let keys = [(spent.payer.day_key(), day(spent.at)), (spent.payer.task_key(), NO_DAY)];
     for (who, day) in keys {
         db.prepare_cached(
-            "INSERT INTO spent (who, day, bytes) VALUES (?1, ?2, ?3)
-             ON CONFLICT (who, day) DO UPDATE SET bytes = min(9223372036854775807 - excluded.bytes, bytes) + excluded.bytes",
+            "INSERT INTO spent (who, day, bytes, seen) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (who, day) DO UPDATE SET seen = max(seen, excluded.seen),
+                 bytes = min(9223372036854775807 - excluded.bytes, bytes) + excluded.bytes",
         )?
-        .execute(params![who, day, bytes])?;
+        .execute(params![who, day, bytes, self::day(spent.at)])?;
     }
     Ok(())
 }
@@ -79,10 +82,16 @@ impl State {
         Ok(Spending { today: read(payer.day_key(), day(now))?, task: read(payer.task_key(), NO_DAY)? })
     }
 
-    /// Forgets days that are over.
+    /// Forgets days and tasks that are over.
     pub fn expire_spent(&self, now: Timestamp) -> Result<usize, StateError> {
-        let since = day(now) - 1;
-        Ok(self.db().execute("DELETE FROM spent WHERE day > ?1 AND day < ?2", [NO_DAY, since])?)
+        let today = day(now);
+        let db = self.db();
+        // Of an earlier build's rows it is not known when they were last used.
+        db.execute("UPDATE spent SET seen = ?1 WHERE seen = 0", [today])?;
+        let days = db.execute("DELETE FROM spent WHERE day > ?1 AND day < ?2", [NO_DAY, today - 1])?;
+        let tasks =
+            db.execute("DELETE FROM spent WHERE day = ?1 AND seen < ?2", [NO_DAY, today - TASK_DAYS])?;
+        Ok(days + tasks)
     }
 }
 
@@ -96,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_is_counted_by_principal_and_a_task_for_good() {
+    fn a_day_is_counted_by_principal_and_a_task_while_it_lasts() {
         let folder = std::env::temp_dir().join(format!("hansard-spent-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
@@ -115,6 +124,10 @@ mod tests {
         assert_eq!(spending("b", "", tuesday), Spending { today: 0, task: 0 });
         state.expire_spent(tuesday.plus_secs(2 * DAY_SECS)).unwrap();
         assert_eq!(spending("a", "t", monday), Spending { today: 0, task: 20 });
+        state.expire_spent(monday.plus_secs((TASK_DAYS + 1) * DAY_SECS)).unwrap();
+        assert_eq!(spending("a", "t", monday), Spending::default());
+        // Something was billed a day later.
+        assert_eq!(spending("a", "", monday), Spending { today: 0, task: 10 });
         let _ = std::fs::remove_dir_all(&folder);
     }
 }

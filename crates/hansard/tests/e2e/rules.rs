@@ -136,6 +136,7 @@ const ALLOWED: &[&str] = &[
     "CALL crm.known()",
     "CREATE TEMP TABLE t AS SELECT 1 AS x; SELECT * FROM t",
     "EXECUTE IMMEDIATE 'SELECT 1'",
+    "SELECT * FROM AI.FORECAST(TABLE crm.orders, data_col => 'x', timestamp_col => 't')",
     "SELECT * FROM crm.INFORMATION_SCHEMA.TABLES",
     "CALL BQ.ABORT_SESSION()",
     "SELEC 1",
