@@ -2,6 +2,7 @@
 
 use googlesql::{Catalog, ParseFailure, Parser};
 use prost::Message;
+use std::time::{Duration, Instant};
 use wasmtime::{InstancePre, Memory, Result, Store, TypedFunc};
 
 use crate::catalog::AnalyzeRequest;
@@ -9,6 +10,8 @@ use crate::wasi::Host;
 
 /// Ticks of the pool's clock, a tenth of a second each, that a call may last.
 const TICKS_MAX: u64 = 10;
+/// All calls for one text last at most so long: a script has many statements.
+const TEXT_MAX: Duration = Duration::from_secs(3);
 /// The longest answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 128 << 20;
 
@@ -89,6 +92,8 @@ pub(crate) struct Guest {
     error: TypedFunc<(), u32>,
     options: LanguageOptions,
     is_broken: bool,
+    /// When the text that is worked on must be done with.
+    until: Instant,
 }
 
 type Method = TypedFunc<(u32, u32, u32), u32>;
@@ -122,6 +127,7 @@ impl Guest {
             analyze,
             options: LanguageOptions::default(),
             is_broken: false,
+            until: Instant::now() + TEXT_MAX,
         };
         let asked = LanguageOptionsRequest { maximum_features: Some(true) }.encode_to_vec();
         let answer = guest.call(&language, &asked)?.map_err(wasmtime::Error::msg)?;
@@ -131,6 +137,11 @@ impl Guest {
         options.reserved_keywords.extend(RESERVED.iter().map(|word| (*word).to_owned()));
         guest.options = options;
         Ok(guest)
+    }
+
+    /// Another text begins.
+    pub(crate) fn begin(&mut self) {
+        self.until = Instant::now() + TEXT_MAX;
     }
 
     /// Whether it must be thrown away.
@@ -173,6 +184,9 @@ impl Guest {
     }
 
     fn ask(&mut self, method: Method, asked: &[u8]) -> std::result::Result<Vec<u8>, ParseFailure> {
+        if Instant::now() > self.until {
+            return Err(ParseFailure::Stopped(format!("it took more than {} s", TEXT_MAX.as_secs())));
+        }
         match self.call(&method, asked) {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(said)) => {

@@ -85,7 +85,10 @@ fn serve(module: &InstancePre<Host>, waiting: &Mutex<Receiver<ParserJob>>) {
         }
         texts += 1;
         let done = panic::catch_unwind(AssertUnwindSafe(|| match &mut guest {
-            Some(guest) => job(guest),
+            Some(guest) => {
+                guest.begin();
+                job(guest);
+            }
             None => job(&mut googlesql::NoParser),
         }));
         if done.is_err() {

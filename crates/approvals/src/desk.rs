@@ -94,7 +94,11 @@ impl Desk {
                 self.job(&job.project, &job.job).is_some()
                     || is_marked && self.marked(&held.owner(), &held.mark, held.text, held.at).is_some()
             }
-            None => self.waits_already(&held),
+            None => {
+                let (owner, asked) = (held.owner(), &held.asked);
+                self.find(|known| is_same(known, (&owner, &asked.connection), held.binding, &held.policy))
+                    .is_some()
+            }
         };
         if is_known {
             return Ok(None);
@@ -116,18 +120,6 @@ impl Desk {
             Ok(Some(inner.remember(held)))
         };
         blocking(insert).await
-    }
-
-    fn waits_already(&self, wanted: &Held) -> bool {
-        let is_same = |held: &Held| {
-            held.is_pending()
-                && held.job.is_none()
-                && held.owner() == wanted.owner()
-                && held.asked.connection == wanted.asked.connection
-                && held.binding == wanted.binding
-                && held.policy == wanted.policy
-        };
-        self.find(is_same).is_some()
     }
 
     /// Puts `next` in the place of what it was made from; nothing if somebody else changed that first.
@@ -197,14 +189,8 @@ impl Desk {
 
     /// The very same request that waits already, where it is no job.
     pub fn same(&self, wanted: &Wanted<'_>) -> Option<Arc<Held>> {
-        self.find(|held| {
-            held.is_pending()
-                && held.job.is_none()
-                && held.owner() == wanted.owner
-                && held.asked.connection == wanted.connection
-                && held.binding == wanted.binding
-                && held.policy == wanted.policy
-        })
+        let by = (wanted.owner.as_str(), wanted.connection);
+        self.find(|held| is_same(held, by, wanted.binding, wanted.policy))
     }
 
     /// A yes that covers a request. It is used only when the request goes.
@@ -340,6 +326,16 @@ fn row(held: &Held) -> HeldRow {
 }
 
 /// Whether a yes is good for a request.
+/// Whether it waits, is no job, and is that principal's very request under that configuration.
+fn is_same(held: &Held, (owner, connection): (&str, &str), binding: Digest, policy: &str) -> bool {
+    held.is_pending()
+        && held.job.is_none()
+        && held.owner() == owner
+        && held.asked.connection == connection
+        && held.binding == binding
+        && held.policy == policy
+}
+
 fn covers(held: &Held, wanted: &Wanted<'_>, now: Timestamp) -> bool {
     let Some(grant) = &held.grant else { return false };
     let is_live = grant.until > now

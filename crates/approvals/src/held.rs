@@ -178,6 +178,22 @@ impl Held {
         self.stand == Stand::Pending
     }
 
+    /// Whether it is not sent yet, and may be.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self.stand, Stand::Pending | Stand::Approved)
+    }
+
+    /// The rules that want a yes: `'one', 'other'`.
+    pub fn rules(&self) -> String {
+        let rules: Vec<String> = self.demands.iter().map(|demand| format!("'{}'", demand.rule)).collect();
+        rules.join(", ")
+    }
+
+    /// Through what it was asked: the connection, and the account if not its own.
+    pub fn by(&self) -> (&str, Option<&str>) {
+        (&self.asked.connection, self.asked.account.as_deref())
+    }
+
     /// Whose it is: provider and id.
     pub fn owner(&self) -> String {
         let Principal { idp, id, .. } = &self.asked.principal;
@@ -216,8 +232,8 @@ impl Held {
     pub(crate) fn forget_at(&self) -> Timestamp {
         const KEPT_SECS: i64 = 86_400;
         let until = self.grant.as_ref().map_or(self.until, |grant| grant.until.max(self.until));
-        match self.stand {
-            Stand::Pending | Stand::Approved if self.job.is_some() => Timestamp::from_micros(i64::MAX),
+        match self.job {
+            Some(_) if self.is_unsent() => Timestamp::from_micros(i64::MAX),
             _ => until.plus_secs(KEPT_SECS),
         }
     }

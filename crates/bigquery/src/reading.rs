@@ -111,7 +111,7 @@ impl Reader {
     }
 
     fn keep(&self, asked: Asked, description: Description) -> Arc<Described> {
-        let is_whole = description.unsure.is_empty();
+        let is_whole = description.unsure.is_empty() && !description.is_cut;
         let description = Arc::new(Described::new(&asked.0, description));
         if !is_whole {
             // It may have been stopped by chance, or come of a parser that was not there.

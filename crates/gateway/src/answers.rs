@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 use crate::exchange::Gateway;
-use crate::hold::{estimate, job_ref};
+use crate::hold::estimate;
 use crate::later::{Place, Sent};
 use crate::upstream::Upstream;
 
@@ -146,13 +146,10 @@ impl<U: Upstream> Gateway<U> {
     pub(crate) async fn not_sent(&self, held: &Held) -> Result<Place, NotAnswered> {
         let late = || NotAnswered::Over("it is being sent, or runs already; cancel the job".to_owned());
         let place = self.sending.begin(held.id, record::Timestamp::from_micros(i64::MAX)).ok_or_else(late)?;
-        if let Some(job) = held.job.as_ref().filter(|_| held.tries > 0) {
-            let by = (held.asked.connection.as_str(), held.asked.account.as_deref());
-            if self.is_there(by, &job_ref(job), held.record).await != Some(false) {
-                return Err(late());
-            }
+        match self.runs_already(held).await {
+            Some(false) => Ok(place),
+            Some(true) | None => Err(late()),
         }
-        Ok(place)
     }
 
     /// The rules for which somebody may answer; never their own request, and never as a program.
@@ -166,10 +163,7 @@ impl<U: Upstream> Gateway<U> {
         }
         let rules = self.approvable(held, rest, approver);
         match rules.is_empty() {
-            true => {
-                let names: Vec<&str> = held.demands.iter().map(|demand| demand.rule.as_str()).collect();
-                no(format!("the approvers of rule '{}' do not include you", names.join("', '")))
-            }
+            true => no(format!("the approvers of rule {} do not include you", held.rules())),
             false => Ok(rules),
         }
     }
@@ -283,11 +277,10 @@ fn denied(
     (by, approver): (&str, &Principal),
     reason: &str,
 ) -> (Held, Value, Option<Rest>) {
-    let rules: Vec<&str> = held.demands.iter().map(|demand| demand.rule.as_str()).collect();
     let end = if reason.ends_with(['.', '!', '?']) { "" } else { "." };
     let said = format!(
-        "Access Denied: hansard rule '{}' wants an approval, and {} denied it: {reason}{end} Record {}",
-        rules.join("', '"),
+        "Access Denied: hansard rule {} wants an approval, and {} denied it: {reason}{end} Record {}",
+        held.rules(),
         shown(approver),
         held.record
     );

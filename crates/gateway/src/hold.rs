@@ -111,14 +111,21 @@ impl<U: Upstream> Gateway<U> {
         if !later.is_named || !later.is_whole {
             return Ok(());
         }
-        let by = (demanded.asker.connection.as_str(), demanded.asker.account.as_deref());
-        match self.is_there(by, &later.job, demanded.record).await {
+        match self.is_there(demanded.asker.by(), &later.job, demanded.record).await {
             Some(false) => Ok(()),
             Some(true) => Err(duplicate(&later.job)),
             None => Err(Refusal::new(
                 Reason::Upstream,
                 "BigQuery did not say whether the job's name is free, so it was not held. Try again.",
             )),
+        }
+    }
+
+    /// Whether a held job that was about to be sent before came through; none if nobody could say.
+    pub(crate) async fn runs_already(&self, held: &Held) -> Option<bool> {
+        match held.job.as_ref().filter(|_| held.tries > 0) {
+            Some(job) => self.is_there(held.by(), &job_ref(job), held.record).await,
+            None => Some(false),
         }
     }
 
@@ -147,7 +154,7 @@ impl<U: Upstream> Gateway<U> {
         if tables.is_empty() || tables.len() > TABLES_MAX || !demanded.footprint.is_certain() {
             return None;
         }
-        let by = (demanded.asker.connection.as_str(), demanded.asker.account.as_deref());
+        let by = demanded.asker.by();
         let until = tokio::time::Instant::now() + ASKED_MAX;
         let mut rows = 0u64;
         for table in tables {
@@ -256,13 +263,12 @@ impl<U: Upstream> Gateway<U> {
         let sent_until = tokio::time::Instant::now() + HELD_POLL_MAX;
         loop {
             let held = self.desk.job(&job.project, &job.job)?;
-            let waits = matches!(held.stand, Stand::Pending | Stand::Approved);
             let is_over = tokio::time::Instant::now() >= until;
             // One that is being sent is as good as sent.
             let is_sending = held.stand == Stand::Approved
                 && *how == Awaiting::Stand
                 && tokio::time::Instant::now() < sent_until;
-            if !waits || is_over && !is_sending {
+            if !held.is_unsent() || is_over && !is_sending {
                 return Some(Stands { held, how: *how });
             }
             let until = if is_sending { sent_until } else { until };
@@ -283,7 +289,7 @@ impl<U: Upstream> Gateway<U> {
         open: OpenRecord,
     ) -> Reply {
         let Stands { mut held, how } = stands;
-        if how == Awaiting::Cancel && matches!(held.stand, Stand::Pending | Stand::Approved) {
+        if how == Awaiting::Cancel && held.is_unsent() {
             let by = permit.asker().actor.clone();
             match self.withdraw(&held, by, "Its client cancelled the job while it waited for approval.").await
             {
@@ -452,7 +458,7 @@ fn text(bytes: &[u8], most: usize) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned()
 }
 
-pub(crate) fn job_ref(job: &Job) -> JobRef {
+fn job_ref(job: &Job) -> JobRef {
     JobRef { project: job.project.clone(), job: job.job.clone(), location: job.location.clone() }
 }
 
@@ -462,7 +468,7 @@ pub(crate) fn duplicate(job: &JobRef) -> Refusal {
 }
 
 fn waits(held: &Held) -> bool {
-    matches!(held.stand, Stand::Pending | Stand::Approved | Stand::Released)
+    held.is_unsent() || held.stand == Stand::Released
 }
 
 fn seen<'a>(held: &'a Held, rest: &'a Rest, job: &'a JobRef) -> HeldJob<'a> {

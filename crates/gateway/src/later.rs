@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::admission::Ruling;
 use crate::exchange::Gateway;
-use crate::hold::{Hold, job_ref, unheld};
+use crate::hold::{Hold, unheld};
 use crate::limits::{PROBE_BYTES_MAX, SEND_HELD_MAX, UNSENT_SECS_MAX};
 use crate::refusal::{Reason, Refusal};
 use crate::request::{Request, own_request};
@@ -101,8 +101,7 @@ impl<U: Upstream> Gateway<U> {
             return Sent::Later("it is being sent".to_owned());
         };
         // Whoever had the place before may have sent it.
-        let current =
-            self.desk.get(held.id).filter(|held| matches!(held.stand, Stand::Pending | Stand::Approved));
+        let current = self.desk.get(held.id).filter(|held| held.is_unsent());
         let Some(held) = current else { return Sent::Later("it is over".to_owned()) };
         let sent = match tokio::time::timeout(SEND_HELD_MAX, self.try_to_send(&held)).await {
             Ok(Ok(sent)) => sent,
@@ -118,13 +117,10 @@ impl<U: Upstream> Gateway<U> {
 
     async fn try_to_send(&self, held: &Arc<Held>) -> Result<Sent, DeskError> {
         // A try before this one may have come through: then it runs, whatever holds now.
-        if let Some(job) = held.job.as_ref().filter(|_| held.tries > 0) {
-            let by = (held.asked.connection.as_str(), held.asked.account.as_deref());
-            match self.is_there(by, &job_ref(job), held.record).await {
-                Some(true) => return self.released(held, held.record).await,
-                Some(false) => {}
-                None => return self.later(held, "BigQuery did not say whether it runs".to_owned()).await,
-            }
+        match self.runs_already(held).await {
+            Some(true) => return self.released(held, held.record).await,
+            Some(false) => {}
+            None => return self.later(held, "BigQuery did not say whether it runs".to_owned()).await,
         }
         let rest = self.desk.rest(held.id).await?;
         let rulebook = self.rulebook();
@@ -245,10 +241,9 @@ impl<U: Upstream> Gateway<U> {
     ) -> Result<Arc<Held>, Refusal> {
         let _alone = self.desk.answering().await;
         let current = self.desk.get(held.id).unwrap_or_else(|| held.clone());
-        if !matches!(current.stand, Stand::Pending | Stand::Approved) {
+        if !current.is_unsent() {
             return Ok(current);
         }
-        // One that is being sent is BigQuery's to cancel.
         // One that is being sent, or may run, is BigQuery's to cancel: whether it does is known in a moment.
         let Ok(_place) = self.not_sent(&current).await else {
             return Err(Refusal::new(
@@ -295,11 +290,10 @@ impl<U: Upstream> Gateway<U> {
     pub(crate) async fn expire(&self, held: &Held) -> Result<(), String> {
         let event = json!({"action": "approval.expire", "approval": held.id, "until": held.until});
         self.step(held.asked.session, ledger::Ledger::gateway_actor(), event).await?;
-        let rules: Vec<&str> = held.demands.iter().map(|demand| demand.rule.as_str()).collect();
         let said = format!(
-            "Access Denied: hansard rule '{}' wants an approval, and nobody answered until {}. Ask again, and tell \
+            "Access Denied: hansard rule {} wants an approval, and nobody answered until {}. Ask again, and tell \
              whoever answers. Record {}",
-            rules.join("', '"),
+            held.rules(),
             held.until,
             held.record
         );

@@ -34,6 +34,11 @@ pub(crate) struct Asker {
 }
 
 impl Asker {
+    /// Through what it is sent: the connection, and the account if not its own.
+    pub(crate) fn by(&self) -> (&str, Option<&str>) {
+        (&self.connection, self.account.as_deref())
+    }
+
     /// Whose budget it counts against.
     pub(crate) fn payer(&self) -> Payer {
         Payer { principal: self.principal.clone(), task: self.task.clone() }
@@ -138,7 +143,7 @@ impl Claims {
 
     /// Through what it was sent.
     pub(crate) fn by(&self) -> (&str, Option<&str>) {
-        (&self.asker.connection, self.asker.account.as_deref())
+        self.asker.by()
     }
 
     /// Claims what an answer taught. False if that can't be made durable: then the answer must not leave.

@@ -42,11 +42,6 @@ impl<P> Case<'_, P> {
         self.who.principal.kind == PrincipalKind::Agent
     }
 
-    /// By which connection and account the gateway asks for it.
-    fn by(&self) -> (&str, Option<&str>) {
-        (&self.asker.connection, self.asker.account.as_deref())
-    }
-
     fn decide(&self, footprint: &Footprint, estimate: Estimate<'_>, history: History) -> policy::Ruling {
         let connection = &self.rulebook.registry.connections[self.at];
         self.rulebook.rules.decide(&Question {
@@ -99,7 +94,7 @@ impl<U: Upstream> Gateway<U> {
         known.ruling = case.decide(&footprint, Estimate::default(), history);
         let mut dry_run = DryRun { location: action.location.clone(), ..DryRun::default() };
         if is_to_be_asked(&known.ruling, &footprint) {
-            let answer = self.dry_run(action, request, &definitions, case.by(), marks.record).await;
+            let answer = self.dry_run(action, request, &definitions, case.asker.by(), marks.record).await;
             check_against(&mut footprint, &answer);
             let estimate = match answer.bytes {
                 Some(bytes) => Estimate::of(bytes),
@@ -176,12 +171,12 @@ impl<U: Upstream> Gateway<U> {
         let needs = Needs { tables, routines: tables || is_agent || unseen, models: is_agent, columns };
         if needs != Needs::default() {
             let found = (needs, &mut *known, false);
-            footprint = self.look_up(footprint, found, case.by(), case.marks.record).await;
+            footprint = self.look_up(footprint, found, case.asker.by(), case.marks.record).await;
         }
         // Which columns it touches can be told once it is known which ones there are.
         if columns && footprint.statements.iter().any(|deed| deed.touched().is_none()) {
             let again = self.upstream.describe(case.action, Some(known)).await;
-            footprint = self.look_up(again, (needs, known, true), case.by(), case.marks.record).await;
+            footprint = self.look_up(again, (needs, known, true), case.asker.by(), case.marks.record).await;
         }
         self.lookups.changed(footprint.changed(), case.now);
         Ok(footprint)

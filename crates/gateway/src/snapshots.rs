@@ -18,7 +18,7 @@ impl<U: Upstream> Gateway<U> {
     ) -> Result<Vec<String>, Refusal> {
         let mut undo = Vec::new();
         let asker = permit.asker();
-        let by = (asker.connection.as_str(), asker.account.as_deref());
+        let by = asker.by();
         let (project, location) = &permit.judged().place;
         let mut kept_already = BTreeSet::new();
         for keep in &permit.judged().keeps {

@@ -82,6 +82,8 @@ pub(crate) struct Resolver<'a> {
     /// Tables that the text makes for itself.
     pub(crate) temporary: &'a BTreeSet<String>,
     pub(crate) is_positional: bool,
+    /// The parser stopped: another reading may know more.
+    pub(crate) is_cut: bool,
 }
 
 impl Resolver<'_> {
@@ -200,10 +202,7 @@ impl Resolver<'_> {
         let text = self.sql.get(statement.span.clone()).ok_or("its text is not where it should be")?;
         let text = if context.is_expression { format!("SELECT {text}") } else { text.to_owned() };
         let catalog = self.catalog(&text, context, constants)?;
-        let answer = self.parser.analyze(&text, &catalog).map_err(|failure| match failure {
-            ParseFailure::Refused(said) => format!("its columns can't be told: {said}"),
-            other => other.to_string(),
-        })?;
+        let answer = self.parser.analyze(&text, &catalog).map_err(|failure| self.said(&failure))?;
         let tree = Tree::resolved(&answer).map_err(|error| format!("its columns can't be told: {error}"))?;
         let mut scanned = BTreeSet::new();
         add_scans(&tree, &mut touched, &mut scanned);
@@ -218,6 +217,14 @@ impl Resolver<'_> {
         Ok((touched, made))
     }
 
+    fn said(&mut self, failure: &ParseFailure) -> String {
+        self.is_cut |= !matches!(failure, ParseFailure::Refused(_));
+        match failure {
+            ParseFailure::Refused(said) => format!("its columns can't be told: {said}"),
+            other => other.to_string(),
+        }
+    }
+
     /// The tables, variables and functions that a statement may name.
     fn catalog(
         &mut self,
@@ -230,7 +237,7 @@ impl Resolver<'_> {
             is_positional: self.is_positional,
             ..Catalog::default()
         };
-        let names = self.parser.table_names(text).map_err(|failure| failure.to_string())?;
+        let names = self.parser.table_names(text).map_err(|failure| self.said(&failure))?;
         for path in names {
             let parts: Vec<&str> = path.iter().map(String::as_str).collect();
             let meant = tables(&parts, &context.defaults, self.temporary);

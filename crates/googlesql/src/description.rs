@@ -15,6 +15,8 @@ pub struct Description {
     pub is_dynamic: bool,
     /// Why it is not known for certain; empty if it is.
     pub unsure: Vec<String>,
+    /// Columns were not read for want of time or of an analyzer: another reading may know them.
+    pub is_cut: bool,
     /// Where the parser refuses the text: what it seems to hold by its words.
     pub guessed: Vec<Statement>,
 }

@@ -89,6 +89,7 @@ impl Outline {
             is_script: self.is_script(),
             is_dynamic: self.is_dynamic,
             unsure: vec![why.to_owned()],
+            is_cut: false,
             guessed: Vec::new(),
         }
     }

@@ -81,13 +81,13 @@ fn describe_within(
             Err(failure) => return Description::unknown(&failure.to_string()),
         }
     }
+    let mut is_cut = false;
     if let Some(schemas) = &mut schemas {
         let is_positional = tree.of_kind("ASTParameterExpr").any(|node| tree.number(node, "position") > 0);
-        Resolver { sql, parser, schemas, temporary: &walk.temporary, is_positional }.resolve(
-            &mut walk.statements,
-            &walk.contexts,
-            &walk.variables,
-        );
+        let mut resolver =
+            Resolver { sql, parser, schemas, temporary: &walk.temporary, is_positional, is_cut: false };
+        resolver.resolve(&mut walk.statements, &walk.contexts, &walk.variables);
+        is_cut = resolver.is_cut;
     }
     let (kind, is_script) = walk.whole();
     let Walk { mut statements, texts, mut unsure, mut is_dynamic, .. } = walk;
@@ -95,10 +95,11 @@ fn describe_within(
         let span = statements[runner].span.clone();
         let inner = describe_within(&sql, &defaults, schemas.as_deref_mut(), parser, depth + 1);
         is_dynamic |= inner.is_dynamic;
+        is_cut |= inner.is_cut;
         unsure.extend(inner.unsure);
         statements.extend(inner.statements.into_iter().map(|one| Statement { span: span.clone(), ..one }));
     }
-    Description { kind, statements, is_script, is_dynamic, unsure, guessed: Vec::new() }
+    Description { kind, statements, is_script, is_dynamic, unsure, is_cut, guessed: Vec::new() }
 }
 
 struct Walk<'a> {
