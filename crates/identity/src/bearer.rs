@@ -61,6 +61,13 @@ struct PeekedHeader {
 
 /// Looks into a compact JWS without believing it.
 pub(crate) fn peek(token: &str) -> Result<Peeked, Stranger> {
+    let (algorithm, kid, claims) = peek_header(token)?;
+    let claims: PeekedClaims = decode_part(claims)?;
+    Ok(Peeked { iss: claims.iss.ok_or(Stranger::MissingClaim("iss"))?, kid, algorithm })
+}
+
+/// The algorithm and key that it names, and its claims, not decoded.
+pub(crate) fn peek_header(token: &str) -> Result<(Algorithm, Option<String>, &str), Stranger> {
     let mut parts = token.split('.');
     let (Some(header), Some(claims), Some(_), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -75,8 +82,7 @@ pub(crate) fn peek(token: &str) -> Result<Peeked, Stranger> {
         return Err(Stranger::Algorithm);
     }
     let algorithm: Algorithm = header.alg.parse().map_err(|_| Stranger::Algorithm)?;
-    let claims: PeekedClaims = decode_part(claims)?;
-    Ok(Peeked { iss: claims.iss.ok_or(Stranger::MissingClaim("iss"))?, kid: header.kid, algorithm })
+    Ok((algorithm, header.kid, claims))
 }
 
 fn decode_part<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, Stranger> {

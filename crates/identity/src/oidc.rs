@@ -400,6 +400,11 @@ fn provider_key(jwk: &Jwk) -> Option<ProviderKey> {
     {
         return None;
     }
+    // A key that says what it is for is for nothing else (RFC 7517 section 4.3).
+    let verifies = |operations: &Vec<_>| operations.contains(&jsonwebtoken::jwk::KeyOperations::Verify);
+    if jwk.common.key_operations.as_ref().is_some_and(|operations| !verifies(operations)) {
+        return None;
+    }
     let family = match &jwk.algorithm {
         jsonwebtoken::jwk::AlgorithmParameters::RSA(_) => Family::Rsa,
         jsonwebtoken::jwk::AlgorithmParameters::EllipticCurve(_) => Family::Ec,
@@ -440,3 +445,6 @@ fn groups(claim: Option<&Value>) -> Vec<String> {
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod wycheproof;
