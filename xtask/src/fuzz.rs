@@ -10,7 +10,7 @@ use crate::{cargo, root, step};
 /// How long each target runs where nobody says.
 pub(crate) const SECONDS: u32 = 30;
 /// Targets at a time.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 3;
 /// What libFuzzer wants to see of the code (clang's documentation of SanitizerCoverage).
 const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \

@@ -34,6 +34,8 @@ const RESOLVED: &[&str] = &[
 ];
 /// Functions of BigQuery that the module does not have, and what they return.
 const MISSING: &[(&str, &str)] = &[("SEARCH", "BOOL")];
+/// Where temporary tables are.
+const SESSION: &str = "_SESSION.";
 /// `ResolvedStatementEnums.ObjectAccess`, a bit each.
 const READS: u64 = 1;
 const WRITES: u64 = 2;
@@ -44,8 +46,8 @@ pub(crate) struct Context {
     pub(crate) defaults: Defaults,
     /// It is an expression, not a statement.
     pub(crate) is_expression: bool,
-    /// Columns that it adds, changes or drops.
-    pub(crate) altered: Vec<String>,
+    /// Columns that it adds, changes or drops, where it is about no more than those.
+    pub(crate) altered: Option<Vec<String>>,
     /// Functions that it calls and that are not built in: as it spells them, and their full names. A temporary one has
     /// none.
     pub(crate) called: Vec<(Vec<String>, Option<String>)>,
@@ -140,7 +142,12 @@ impl Resolver<'_> {
                 rows.insert(at, Type::Struct(columns));
             }
             Made::Rows(columns) => {
-                if let Some(table) = statement.written.first() {
+                // What is there already may stay as it is: IF NOT EXISTS, a branch that is not taken, a session's table.
+                let is_new = |table: &&String| match table.starts_with(SESSION) {
+                    true => context.defaults.lost.is_none(),
+                    false => self.schemas.absent.contains(*table),
+                };
+                if let Some(table) = statement.written.first().filter(is_new) {
                     self.schemas.tables.insert(table.clone(), columns);
                 }
             }
@@ -176,18 +183,18 @@ impl Resolver<'_> {
     ) -> Result<(Touched, Option<Made>), String> {
         let mut touched = Touched::default();
         let is_resolved = RESOLVED.contains(&statement.kind.as_str());
+        if let Some((_, why)) = statement.unknown.iter().find(|(what, _)| *what != Knowledge::Target) {
+            return Err(why.clone());
+        }
         let is_about_tables = !statement.read.is_empty() || !statement.written.is_empty();
         if !is_about_tables && statement.kind != "CREATE_FUNCTION" && !makes_rows {
             return Ok((touched, None));
         }
-        if let Some((_, why)) = statement.unknown.iter().find(|(what, _)| *what != Knowledge::Target) {
-            return Err(why.clone());
-        }
         for table in statement.written.iter().filter(|_| changes_whole_rows(statement)) {
-            match context.altered.is_empty() {
-                true => touched.written.extend(self.schemas.whole(table)?),
-                false => {
-                    touched.written.extend(context.altered.iter().map(|column| format!("{table}.{column}")))
+            match &context.altered {
+                None => touched.written.extend(self.schemas.whole(table)?),
+                Some(altered) => {
+                    touched.written.extend(altered.iter().map(|column| format!("{table}.{column}")));
                 }
             }
         }
@@ -263,12 +270,12 @@ impl Resolver<'_> {
             let own = own_name(path);
             let returned = self.schemas.functions.get(name.as_ref().unwrap_or(&own));
             let returned = returned.ok_or_else(|| format!("what {} returns is not known", path.join(".")))?;
-            catalog.functions.push((path.clone(), returned.clone()));
+            add_function(&mut catalog, path.clone(), returned.clone());
         }
-        let missing = MISSING.iter().map(|(name, kind)| {
-            (vec![(*name).to_owned()], Type::plain(kind).expect("a type of the table above"))
-        });
-        catalog.functions.extend(missing);
+        for (name, kind) in MISSING {
+            let kind = Type::plain(kind).expect("a type of the table above");
+            add_function(&mut catalog, vec![(*name).to_owned()], kind);
+        }
         Ok(catalog)
     }
 }
@@ -281,6 +288,14 @@ fn changes_whole_rows(statement: &Statement) -> bool {
     let is_other = !RESOLVED.contains(&kind);
     let is_beside = statement.is_temporary || kind.ends_with("_INDEX") || kind.ends_with("_POLICY");
     (deletes || is_other || statement.overwrites) && !is_beside
+}
+
+/// A function is declared once, however often it is called.
+fn add_function(catalog: &mut Catalog, path: Vec<String>, returned: Type) {
+    let name = own_name(&path);
+    if catalog.functions.iter().all(|(known, _)| own_name(known) != name) {
+        catalog.functions.push((path, returned));
+    }
 }
 
 /// The name of a temporary function: it hides no other.
@@ -349,7 +364,9 @@ fn made(tree: &Tree, kind: &str) -> Option<Made> {
                 .iter()
                 .find_map(|kind| tree.of_kind(kind).next())?;
             let column = |column| Some((tree.text(column, "name").to_owned(), typed(column)?));
-            tree.all(node, "column_definition_list").map(column).collect::<Option<_>>().map(Made::Rows)
+            let columns: Option<Vec<_>> = tree.all(node, "column_definition_list").map(column).collect();
+            // A copy's columns are not listed.
+            columns.filter(|columns| !columns.is_empty()).map(Made::Rows)
         }
         "CREATE_FUNCTION" => {
             let node = tree.of_kind("ResolvedCreateFunctionStmt").next()?;

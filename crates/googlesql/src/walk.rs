@@ -359,9 +359,7 @@ impl<'a> Walk<'a> {
         }
         self.statements[of].is_remote |= tree.is(node, "is_remote");
         if let Some(actions) = tree.child(node, "action_list").filter(|_| kind == "ALTER_TABLE") {
-            let columns = tree.all(actions, "actions").flat_map(|action| tree.all(action, "column_name"));
-            let columns = columns.map(|column| tree.text(column, "id_string").to_owned());
-            self.contexts[of].altered.extend(columns);
+            self.contexts[of].altered = altered(tree, actions);
         }
         if let Some(source) = tree.child(node, "replica_source") {
             self.read(source, of);
@@ -726,4 +724,18 @@ impl<'a> Walk<'a> {
 fn is_complete(path: &[String]) -> bool {
     let whole = path.join(".");
     whole.matches('.').count() > 1 || whole.to_ascii_uppercase().starts_with("_SESSION.")
+}
+
+/// Columns that the actions of an ALTER TABLE name; none if one of them is about the whole table.
+fn altered(tree: &Tree, actions: NodeId) -> Option<Vec<String>> {
+    let mut columns = Vec::new();
+    for action in tree.all(actions, "actions") {
+        let defined = tree.child(action, "column_definition").and_then(|column| tree.child(column, "name"));
+        match tree.child(action, "column_name").or(defined) {
+            Some(name) => columns.push(tree.text(name, "id_string").to_owned()),
+            None if tree.kind(action) == "ASTSetOptionsAction" => {}
+            None => return None,
+        }
+    }
+    Some(columns)
 }

@@ -4,7 +4,7 @@
 //! known, applies.
 
 use cel::Context;
-use record::{DecisionTerm, Footprint, Knowledge, Principal, Timestamp};
+use record::{DecisionTerm, Deed, Footprint, Knowledge, Principal, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::egress::{self, Forbidden};
@@ -589,6 +589,9 @@ fn masked(columns: &[crate::rule::ColumnPattern], question: &Question<'_>) -> Op
             return Some(format!("which columns it touches is not known ({why})"));
         }
         let fits = |table: &&String| columns.iter().find(|column| column.fits_table(table));
+        if deed.kind == "ALTER_TABLE" && may_rename(deed, columns) {
+            return Some("a table or column by another name would not be known again".to_owned());
+        }
         match &deed.columns {
             Some(known) => {
                 let hit = known.iter().find(|name| columns.iter().any(|column| column.fits(name)));
@@ -609,6 +612,14 @@ fn masked(columns: &[crate::rule::ColumnPattern], question: &Question<'_>) -> Op
         }
     }
     None
+}
+
+/// Whether it changes one of the columns, or its table, in a way that may give it another name.
+fn may_rename(deed: &Deed, columns: &[crate::rule::ColumnPattern]) -> bool {
+    match &deed.columns {
+        Some(_) => deed.columns_written.iter().any(|name| columns.iter().any(|column| column.fits(name))),
+        None => deed.written.iter().any(|table| columns.iter().any(|column| column.fits_table(table))),
+    }
 }
 
 /// An earlier result, or what a session keeps: the columns came from somewhere.

@@ -145,6 +145,16 @@ impl Gateway {
         child.wait().expect("it ends").code().unwrap_or(-1)
     }
 
+    /// Waits until it has died by itself, as a failpoint makes it.
+    pub fn has_died(mut self) {
+        let until = Instant::now() + Duration::from_secs(30);
+        let child = self.child.as_mut().expect("it runs");
+        while child.try_wait().expect("a child").is_none() {
+            assert!(Instant::now() < until, "it goes on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Kills it where it stands.
     pub fn kill(mut self) {
         if let Some(mut child) = self.child.take() {

@@ -582,6 +582,7 @@ fn what_waits_survives_a_kill_and_runs_at_most_once() {
             Request::builder().method("POST").uri(url).header("authorization", format!("Bearer {lead}"));
         assert!(testkit::try_send(request.body(Bytes::new()).unwrap()).await.is_none(), "it died");
         assert_eq!(set.ran().len(), 0);
+        set.gateway.has_died();
         set.gateway = set.world.gateway();
         let until = Instant::now() + Duration::from_secs(20);
         while set.ran().is_empty() {
@@ -600,6 +601,7 @@ fn what_waits_survives_a_kill_and_runs_at_most_once() {
         let request =
             Request::builder().method("POST").uri(url).header("authorization", format!("Bearer {lead}"));
         let _ = testkit::try_send(request.body(Bytes::new()).unwrap()).await;
+        set.gateway.has_died();
         set.gateway = set.world.gateway();
         tokio::time::sleep(Duration::from_secs(8)).await;
         let names: Vec<_> = set.ran().iter().map(|job| job["jobReference"]["jobId"].clone()).collect();

@@ -154,6 +154,10 @@ fn a_mask_rule_refuses_what_reads_the_column_and_lets_the_rest_pass() {
             ("SELECT * FROM hr.people", 403),
             ("SELECT name FROM hr.people WHERE ssn = '123'", 403),
             ("CREATE TABLE hr.copy AS SELECT * FROM hr.people", 403),
+            // By another name it would not be known again.
+            ("ALTER TABLE hr.people RENAME COLUMN ssn TO number", 403),
+            ("ALTER TABLE hr.people RENAME TO persons", 403),
+            ("ALTER TABLE hr.people ADD COLUMN age INT64", 200),
         ] {
             let answer = ask("POST", &url, &token, query(sql)).await;
             assert_eq!(answer.status, status, "{sql}: {:?}", answer.body);
