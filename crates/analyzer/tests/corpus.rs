@@ -360,7 +360,7 @@ fn schemas() -> Schemas {
     let tables = [("proj.crm.customers", customers), ("proj.crm.orders", orders), ("proj.hr.people", people)];
     Schemas {
         tables: tables.into_iter().map(|(name, columns)| (name.to_owned(), columns)).collect(),
-        absent: ["proj.crm.copy", "proj.crm.v"].map(str::to_owned).into(),
+        absent: ["proj.crm.copy", "proj.crm.v", "proj.crm.t"].map(str::to_owned).into(),
         functions: [("proj.crm.initials".to_owned(), plain("STRING"))].into(),
     }
 }

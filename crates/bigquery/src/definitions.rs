@@ -1,16 +1,15 @@
 //! What stands behind names: a view's query, a routine's body, where a model runs.
 
 use gateway::{Access, Definition, Definitions, Needs, Object, ObjectKind, Question, Touch};
-use googlesql::Schemas;
 use http::StatusCode;
 use record::{Deed, Footprint, Knowledge};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use crate::doors;
 use crate::reading::{Dialect, Reader, Reading};
 use crate::route::percent_encode;
+use crate::schemas::schemas;
 use crate::touches::{ANONYMOUS_TABLE, anonymous, session};
 
 /// What is to be looked up for a footprint.
@@ -104,7 +103,7 @@ pub(crate) fn versions(known: &Definitions) -> String {
 }
 
 /// Reads texts, and knows which columns there are where it is asked which ones are touched.
-type Knowing<'a> = (&'a Reader, Option<Arc<Schemas>>);
+type Knowing<'a> = (&'a Reader, Option<&'a Definitions>);
 
 /// The footprint with what a definition says.
 pub(crate) async fn define(
@@ -209,7 +208,7 @@ async fn routine(reader: Knowing<'_>, mut footprint: Footprint, name: &str, body
 }
 
 /// What a definition's text does. Its names are completed by where it stands.
-async fn read((reader, schemas): Knowing<'_>, sql: String, name: &str, is_legacy: bool) -> Footprint {
+async fn read((reader, known): Knowing<'_>, sql: String, name: &str, is_legacy: bool) -> Footprint {
     let [project, dataset, _] = split(name).unwrap_or_default();
     let reading = Reading {
         sql,
@@ -220,7 +219,7 @@ async fn read((reader, schemas): Knowing<'_>, sql: String, name: &str, is_legacy
         dialect: if is_legacy { Dialect::Legacy } else { Dialect::GoogleSql },
         in_session: false,
     };
-    reader.read(&reading, schemas, Footprint::default()).await
+    reader.read(&reading, known.map(schemas), Footprint::default()).await
 }
 
 /// What stands behind a name is done by the statement that names it.

@@ -222,7 +222,10 @@ fn listed(route: &Route, table: Option<&str>) -> Deed {
     let is_name = |field: &str| {
         !field.is_empty() && field.chars().all(|one| one.is_alphanumeric() || matches!(one, '_' | '.'))
     };
-    let fields = route.query_value("selectedFields").filter(|fields| fields.split(',').all(is_name));
+    // Of several lists it is not said which one counts.
+    let lists = route.query.iter().filter(|(name, _)| name == "selectedFields").count();
+    let fields = route.query_value("selectedFields").filter(|_| lists == 1);
+    let fields = fields.filter(|fields| fields.split(',').all(is_name));
     let columns = fields.zip(table).map(|(fields, table)| {
         fields.split(',').map(|field| format!("{table}.{field}")).collect::<BTreeSet<_>>()
     });

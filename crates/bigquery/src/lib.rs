@@ -147,14 +147,15 @@ impl Upstream for BigQuery {
             Plan::Storage(_) => None,
         };
         let schemas = known.map(schemas::schemas);
-        let mut footprint = match reading {
-            Some(reading) => self.reader.read(reading, schemas.clone(), action.footprint.clone()).await,
-            None => action.footprint.clone(),
-        };
-        if let Some(schemas) = &schemas {
-            schemas::take_whole(&mut footprint, schemas);
+        match (reading, schemas) {
+            (Some(reading), schemas) => self.reader.read(reading, schemas, action.footprint.clone()).await,
+            (None, Some(schemas)) => {
+                let mut footprint = action.footprint.clone();
+                schemas::take(&mut footprint, &schemas);
+                footprint
+            }
+            (None, None) => action.footprint.clone(),
         }
-        footprint
     }
 
     fn ask_dry_run(&self, action: &Action<Plan>, request: &Request) -> Estimating {
@@ -231,8 +232,7 @@ impl Upstream for BigQuery {
         definition: &Definition,
         known: Option<&Definitions>,
     ) -> Footprint {
-        let reader = (&*self.reader, known.map(schemas::schemas));
-        definitions::define(reader, footprint, object, definition).await
+        definitions::define((&*self.reader, known), footprint, object, definition).await
     }
 
     fn versions(&self, known: &Definitions) -> String {

@@ -158,6 +158,9 @@ fn describe((reading, schemas): &Asked, parser: &mut dyn googlesql::Parser) -> D
             for statement in &mut description.statements {
                 statement.unknown.retain(|(what, _)| *what != googlesql::Knowledge::Tables);
                 statement.unknown.push((googlesql::Knowledge::Tables, LEGACY.to_owned()));
+                if statement.columns != Columns::NotRead {
+                    statement.columns = Columns::Unknown(LEGACY.to_owned());
+                }
             }
         }
     }

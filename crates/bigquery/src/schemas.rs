@@ -3,7 +3,7 @@
 use gateway::{Definition, Definitions, ObjectKind};
 use googlesql::{Schemas, Type};
 use http::StatusCode;
-use record::Footprint;
+use record::{Deed, Footprint};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -73,23 +73,45 @@ fn returned(kind: &Value, depth: usize) -> Option<Type> {
     }
 }
 
-/// What a method without SQL takes, it takes whole: every column of what it reads and writes.
-pub(crate) fn take_whole(footprint: &mut Footprint, schemas: &Schemas) {
+/// What a method without SQL touches: the columns that it selects, as the table spells them, or every column of what it
+/// reads and writes.
+pub(crate) fn take(footprint: &mut Footprint, schemas: &Schemas) {
     for deed in &mut footprint.statements {
-        if deed.columns.is_some() || !deed.columns_unsure.is_empty() {
+        if !deed.columns_unsure.is_empty() {
             continue;
         }
-        let all = |tables: &BTreeSet<String>| {
-            tables.iter().map(|table| schemas.whole(table)).collect::<Result<Vec<_>, _>>()
-        };
-        match (all(&deed.read), all(&deed.written)) {
-            (Ok(read), Ok(written)) => {
-                deed.columns = Some(read.into_iter().flatten().collect());
-                deed.columns_written = written.into_iter().flatten().collect();
+        match touched(deed, schemas) {
+            Ok((read, written)) => {
+                deed.columns = Some(read);
+                deed.columns_written = written;
             }
-            (Err(why), _) | (_, Err(why)) => deed.columns_unsure = why,
+            Err(why) => {
+                deed.columns = None;
+                deed.columns_unsure = why;
+            }
         }
     }
+}
+
+type Columns = BTreeSet<String>;
+
+fn touched(deed: &Deed, schemas: &Schemas) -> Result<(Columns, Columns), String> {
+    let (mut read, mut written) = (Columns::new(), Columns::new());
+    for table in &deed.read {
+        match &deed.columns {
+            None => read.extend(schemas.whole(table)?),
+            Some(selected) => {
+                let begin = format!("{table}.");
+                for name in selected.iter().filter_map(|column| column.strip_prefix(&begin)) {
+                    read.extend(schemas.column(table, name)?);
+                }
+            }
+        }
+    }
+    for table in &deed.written {
+        written.extend(schemas.whole_written(table)?);
+    }
+    Ok((read, written))
 }
 
 /// The columns of a table, and the fields in them, by their paths; or why they are not known.

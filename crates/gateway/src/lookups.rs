@@ -128,13 +128,15 @@ impl<U: Upstream> Gateway<U> {
             }
             for object in objects {
                 asked += 1;
-                let definition = match (known.get(&object), asked <= OBJECTS_MAX) {
-                    (Some(known), _) => known.clone(),
+                // What is read behind names takes time too: the rest is not known then.
+                let is_late = tokio::time::Instant::now() > until;
+                let definition = match (known.get(&object), asked <= OBJECTS_MAX && !is_late) {
+                    (Some(known), _) if !is_late => known.clone(),
                     (None, true) => {
                         let asked = self.definition(&object, by, cause);
                         tokio::time::timeout_at(until, asked).await.unwrap_or_default()
                     }
-                    (None, false) => Arc::default(),
+                    (Some(_), _) | (None, false) => Arc::default(),
                 };
                 known.insert(object.clone(), definition.clone());
                 let known = columns.then_some(&*known);

@@ -6,6 +6,7 @@ use identity::Identified;
 use policy::{Estimate, History, Question};
 use record::{Deed, Footprint, Knowledge, PrincipalKind, Timestamp};
 use state::Spending;
+use std::collections::BTreeSet;
 
 use crate::admission::{Known, header};
 use crate::exchange::Gateway;
@@ -174,7 +175,8 @@ impl<U: Upstream> Gateway<U> {
             footprint = self.look_up(footprint, found, case.asker.by(), case.marks.record).await;
         }
         // Which columns it touches can be told once it is known which ones there are.
-        if columns && footprint.statements.iter().any(|deed| deed.touched().is_none()) {
+        let is_about_tables = |deed: &Deed| !deed.read.is_empty() || !deed.written.is_empty();
+        if columns && footprint.statements.iter().any(is_about_tables) {
             let again = self.upstream.describe(case.action, Some(known)).await;
             footprint = self.look_up(again, (needs, known, true), case.asker.by(), case.marks.record).await;
         }
@@ -233,10 +235,13 @@ fn check_against(footprint: &mut Footprint, dry_run: &DryRun) {
     if is_known && is_for_the_upstream_to_say(footprint) {
         let deed = &mut footprint.statements[0];
         deed.unknown.clear();
+        (deed.columns, deed.columns_unsure) =
+            (None, "only BigQuery's word says which tables it reads".to_owned());
         deed.read.retain(|table| !table.ends_with('*'));
         footprint.unsure.clear();
     }
-    let known = footprint.tables();
+    let known = footprint.statements.iter().flat_map(|deed| deed.read.iter().chain(&deed.written));
+    let known: BTreeSet<&String> = known.collect();
     let unseen = dry_run.tables.iter().flatten().filter(|table| !known.contains(table));
     let unseen: Vec<String> = unseen.cloned().collect();
     if let Some(first) = footprint.statements.first_mut().filter(|_| !unseen.is_empty()) {

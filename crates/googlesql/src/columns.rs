@@ -33,7 +33,8 @@ const RESOLVED: &[&str] = &[
     "CREATE_ROW_ACCESS_POLICY",
 ];
 /// Functions of BigQuery that the module does not have, and what they return.
-const MISSING: &[(&str, &str)] = &[("SEARCH", "BOOL")];
+const MISSING: &[(&str, &str)] =
+    &[("SEARCH", "BOOL"), ("CONTAINS_SUBSTR", "BOOL"), ("COLLATE", "STRING"), ("ST_ISVALID", "BOOL")];
 /// Where temporary tables are.
 const SESSION: &str = "_SESSION.";
 /// `ResolvedStatementEnums.ObjectAccess`, a bit each.
@@ -147,7 +148,8 @@ impl Resolver<'_> {
                     true => context.defaults.lost.is_none(),
                     false => self.schemas.absent.contains(*table),
                 };
-                if let Some(table) = statement.written.first().filter(is_new) {
+                let only = statement.written.first().filter(|_| statement.written.len() == 1);
+                if let Some(table) = only.filter(is_new) {
                     self.schemas.tables.insert(table.clone(), columns);
                 }
             }
@@ -167,7 +169,7 @@ impl Resolver<'_> {
         expression: impl Fn(&str) -> String,
     ) -> Option<Type> {
         let text = format!("SELECT {}", expression(self.sql.get(span.clone())?));
-        let catalog = self.catalog(&text, &variable.context, constants).ok()?;
+        let catalog = self.catalog(&text, None, &variable.context, constants).ok()?;
         let tree = Tree::resolved(&self.parser.analyze(&text, &catalog).ok()?).ok()?;
         let first = tree.of_kind("ResolvedOutputColumn").next()?;
         let column = tree.child(first, "column")?;
@@ -192,7 +194,8 @@ impl Resolver<'_> {
         }
         for table in statement.written.iter().filter(|_| changes_whole_rows(statement)) {
             match &context.altered {
-                None => touched.written.extend(self.schemas.whole(table)?),
+                None if table.starts_with(SESSION) => {}
+                None => touched.written.extend(self.schemas.whole_written(table)?),
                 Some(altered) => {
                     touched.written.extend(altered.iter().map(|column| format!("{table}.{column}")));
                 }
@@ -202,26 +205,84 @@ impl Resolver<'_> {
             // An index is made of its table's columns.
             let indexed = statement.written.iter().filter(|_| statement.kind.ends_with("_INDEX"));
             for table in statement.read.iter().chain(indexed) {
-                touched.read.extend(self.schemas.whole(table)?);
+                self.take_whole(statement, table, &mut touched)?;
             }
             return Ok((touched, None));
         }
         let text = self.sql.get(statement.span.clone()).ok_or("its text is not where it should be")?;
         let text = if context.is_expression { format!("SELECT {text}") } else { text.to_owned() };
-        let catalog = self.catalog(&text, context, constants)?;
+        let catalog = self.catalog(&text, Some(statement), context, constants)?;
         let answer = self.parser.analyze(&text, &catalog).map_err(|failure| self.said(&failure))?;
         let tree = Tree::resolved(&answer).map_err(|error| format!("its columns can't be told: {error}"))?;
+        if tree.of_kind("ResolvedPipeIfScan").next().is_some() {
+            return Err("a condition of its pipe is decided as it runs".to_owned());
+        }
         let mut scanned = BTreeSet::new();
-        add_scans(&tree, &mut touched, &mut scanned);
-        // What is named and never scanned is taken whole by other means, or not at all: the former is assumed.
+        self.add_scans(&tree, &mut touched, &mut scanned)?;
+        // What is read and never scanned is taken whole by other means, or not at all: the former is assumed.
         let is_whole = copies(&tree);
-        for table in catalog.tables.iter().filter(|table| is_whole || !scanned.contains(&table.name)) {
-            if statement.read.contains(&table.name) {
-                touched.read.extend(self.schemas.whole(&table.name)?);
-            }
+        for table in statement.read.iter().filter(|table| is_whole || !scanned.contains(*table)) {
+            self.take_whole(statement, table, &mut touched)?;
         }
         let made = made(&tree, &statement.kind);
         Ok((touched, made))
+    }
+
+    /// Every column of a table that a statement reads.
+    fn take_whole(&self, statement: &Statement, table: &str, touched: &mut Touched) -> Result<(), String> {
+        if let Some(columns) = information_schema::columns(table) {
+            touched.read.extend(columns.into_iter().map(|(column, _)| format!("{table}.{column}")));
+            return Ok(());
+        }
+        // A name that a temporary table has as well, and that nothing else has.
+        let name = table.rsplit('.').next().unwrap_or_default();
+        let in_session = format!("{SESSION}{name}");
+        let is_other = statement.read.contains(&in_session) && self.schemas.tables.contains_key(&in_session);
+        if !(is_other && self.schemas.absent.contains(table)) {
+            touched.read.extend(self.schemas.whole(table)?);
+        }
+        Ok(())
+    }
+
+    /// The columns of every scan of a table; those that DML writes apart.
+    fn add_scans(
+        &self,
+        tree: &Tree,
+        touched: &mut Touched,
+        scanned: &mut BTreeSet<String>,
+    ) -> Result<(), String> {
+        let mut changes: BTreeMap<NodeId, Vec<u64>> = BTreeMap::new();
+        for kind in ["ResolvedInsertStmt", "ResolvedUpdateStmt", "ResolvedDeleteStmt", "ResolvedMergeStmt"] {
+            for node in tree.of_kind(kind) {
+                if let Some(scan) = tree.child(node, "table_scan") {
+                    changes.insert(scan, tree.numbers(node, "column_access_list").collect());
+                }
+            }
+        }
+        for scan in tree.of_kind("ResolvedTableScan") {
+            let table =
+                tree.child(scan, "table").map(|table| tree.text(table, "full_name")).unwrap_or_default();
+            scanned.insert(table.to_owned());
+            let access = changes.get(&scan);
+            for (at, column) in tree.all(scan, "column_list").enumerate() {
+                let name = tree.text(column, "name");
+                if is_pseudo(name) {
+                    continue;
+                }
+                let access = access.map_or(READS, |access| access.get(at).copied().unwrap_or(READS | WRITES));
+                let paths = match information_schema::columns(table) {
+                    Some(_) => vec![format!("{table}.{name}")],
+                    None => self.schemas.column(table, name)?,
+                };
+                if access & WRITES != 0 {
+                    touched.written.extend(paths.iter().cloned());
+                }
+                if access & READS != 0 {
+                    touched.read.extend(paths);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn said(&mut self, failure: &ParseFailure) -> String {
@@ -232,10 +293,11 @@ impl Resolver<'_> {
         }
     }
 
-    /// The tables, variables and functions that a statement may name.
+    /// The tables, variables and functions that a statement may name. Without one, any table that a name may mean will do.
     fn catalog(
         &mut self,
         text: &str,
+        statement: Option<&Statement>,
         context: &Context,
         constants: &[(String, Type)],
     ) -> Result<Catalog, String> {
@@ -247,17 +309,22 @@ impl Resolver<'_> {
         let names = self.parser.table_names(text).map_err(|failure| self.said(&failure))?;
         for path in names {
             let parts: Vec<&str> = path.iter().map(String::as_str).collect();
-            let meant = tables(&parts, &context.defaults, self.temporary);
-            let columns = |name: &String| {
-                self.schemas.tables.get(name).cloned().or_else(|| information_schema::columns(name))
+            let mut meant = tables(&parts, &context.defaults, self.temporary);
+            if let Some(statement) = statement {
+                // A temporary table counts from where it was made on.
+                meant.retain(|name| statement.read.contains(name) || statement.written.contains(name));
+            }
+            // What is not there hides nothing.
+            meant
+                .retain(|name| self.schemas.tables.contains_key(name) || !self.schemas.absent.contains(name));
+            let name = match &meant[..] {
+                [name] => name,
+                [] => return Err(format!("the columns of {} are not known", path.join("."))),
+                _ => return Err(format!("which table {} is can't be told", path.join("."))),
             };
-            let mut known = meant.iter().filter_map(|name| Some((name, columns(name)?)));
-            let (name, columns) = match (known.next(), known.next()) {
-                (Some(one), None) => one,
-                (None, _) => return Err(format!("the columns of {} are not known", meant[0])),
-                // A temporary table hides another one only if it was made by then.
-                (Some(_), Some(_)) => return Err(format!("which table {} is can't be told", path.join("."))),
-            };
+            let known = self.schemas.tables.get(name).cloned();
+            let columns = known.or_else(|| information_schema::columns(name));
+            let columns = columns.ok_or_else(|| format!("the columns of {name} are not known"))?;
             let is_other = |other: &CatalogTable| {
                 other.name != *name && other.path.join(".").eq_ignore_ascii_case(&path.join("."))
             };
@@ -311,40 +378,10 @@ enum Made {
 
 /// Whether it takes a table as it is: its scan names no columns then.
 fn copies(tree: &Tree) -> bool {
-    let made = tree.of_kind("ResolvedCreateTableStmt").next();
-    let from = |node| tree.child(node, "clone_from").or(tree.child(node, "copy_from"));
-    made.and_then(from).is_some()
-}
-
-/// The columns of every scan of a table; those that DML writes apart.
-fn add_scans(tree: &Tree, touched: &mut Touched, scanned: &mut BTreeSet<String>) {
-    let mut changes: BTreeMap<NodeId, Vec<u64>> = BTreeMap::new();
-    for kind in ["ResolvedInsertStmt", "ResolvedUpdateStmt", "ResolvedDeleteStmt", "ResolvedMergeStmt"] {
-        for node in tree.of_kind(kind) {
-            if let Some(scan) = tree.child(node, "table_scan") {
-                changes.insert(scan, tree.numbers(node, "column_access_list").collect());
-            }
-        }
-    }
-    for scan in tree.of_kind("ResolvedTableScan") {
-        let table = tree.child(scan, "table").map(|table| tree.text(table, "full_name")).unwrap_or_default();
-        scanned.insert(table.to_owned());
-        let access = changes.get(&scan);
-        for (at, column) in tree.all(scan, "column_list").enumerate() {
-            let name = tree.text(column, "name");
-            if is_pseudo(name) {
-                continue;
-            }
-            let access = access.map_or(READS, |access| access.get(at).copied().unwrap_or(READS | WRITES));
-            let name = format!("{table}.{name}");
-            if access & WRITES != 0 {
-                touched.written.insert(name.clone());
-            }
-            if access & READS != 0 {
-                touched.read.insert(name);
-            }
-        }
-    }
+    let takes = |kind, field| tree.of_kind(kind).any(|node| tree.child(node, field).is_some());
+    takes("ResolvedCreateTableStmt", "clone_from")
+        || takes("ResolvedCreateTableStmt", "copy_from")
+        || takes("ResolvedCreateMaterializedViewStmt", "replica_source")
 }
 
 /// The table, rows or function that a statement of that kind makes.

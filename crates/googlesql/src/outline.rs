@@ -3,6 +3,7 @@
 //! It knows no grammar but that of blocks and of how statements begin, so it reads what no parser reads; it is
 //! all there is where no parser is.
 
+use crate::built_in::{Origin, origin};
 use std::collections::BTreeSet;
 
 use crate::description::{Description, Knowledge, Statement};
@@ -435,10 +436,15 @@ impl Reader<'_> {
             if self.symbol(at) == "(" {
                 let owned: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
                 let name = path.join(".");
-                match crate::built_in::is_built_in(&owned) {
-                    true => self.out.functions.insert(name.to_ascii_uppercase()),
-                    false => self.out.functions.insert(name.clone()) && self.out.routines.insert(name),
-                };
+                match origin(&owned) {
+                    Origin::BuiltIn | Origin::Either => {
+                        self.out.functions.insert(name.to_ascii_uppercase());
+                    }
+                    Origin::Dataset => {
+                        self.out.functions.insert(name.clone());
+                        self.out.routines.insert(name);
+                    }
+                }
             }
         }
     }

@@ -20,14 +20,40 @@ impl Schemas {
         COLUMN_BYTES * self.tables.values().map(|columns| 1 + columns.len()).sum::<usize>()
     }
 
-    /// Every column of a table, by its full name; or why they are not known.
+    /// Every column of a table that is read, by its full name, and every field in it; or why they are not known. One that
+    /// is not there may be read as it was.
     pub fn whole(&self, table: &str) -> Result<Vec<String>, String> {
-        match self.tables.get(table) {
-            Some(columns) => Ok(columns.iter().map(|(column, _)| format!("{table}.{column}")).collect()),
-            None if self.absent.contains(table) => Ok(Vec::new()),
-            None => Err(format!("the columns of {table} are not known")),
+        let columns = self.tables.get(table).ok_or_else(|| not_known(table))?;
+        let mut paths = Vec::new();
+        for (column, kind) in columns {
+            kind.add_paths(format!("{table}.{column}"), &mut paths);
+        }
+        Ok(paths)
+    }
+
+    /// The same of one that is written: what is not there yet has none.
+    pub fn whole_written(&self, table: &str) -> Result<Vec<String>, String> {
+        match self.absent.contains(table) && !self.tables.contains_key(table) {
+            true => Ok(Vec::new()),
+            false => self.whole(table),
         }
     }
+
+    /// A column that is named, however its name is spelt, and every field in it; the whole table if it has no such column.
+    pub fn column(&self, table: &str, name: &str) -> Result<Vec<String>, String> {
+        let first = name.split('.').next().unwrap_or_default();
+        let columns = self.tables.get(table).ok_or_else(|| not_known(table))?;
+        let Some((own, kind)) = columns.iter().find(|(own, _)| own.eq_ignore_ascii_case(first)) else {
+            return self.whole(table);
+        };
+        let mut paths = Vec::new();
+        kind.add_paths(format!("{table}.{own}"), &mut paths);
+        Ok(paths)
+    }
+}
+
+fn not_known(table: &str) -> String {
+    format!("the columns of {table} are not known")
 }
 
 /// The catalog that one statement is resolved against: everything as the statement spells it.

@@ -48,6 +48,20 @@ impl Type {
         found.map(|(_, kind)| Self::Plain(*kind))
     }
 
+    /// Adds the paths of a column of this type: itself, and every field in it.
+    pub(crate) fn add_paths(&self, path: String, into: &mut Vec<String>) {
+        match self {
+            Self::Array(element) => return element.add_paths(path, into),
+            Self::Struct(fields) => {
+                for (name, kind) in fields.iter().filter(|(name, _)| !name.is_empty()) {
+                    kind.add_paths(format!("{path}.{name}"), into);
+                }
+            }
+            Self::Plain(_) | Self::Range(_) => {}
+        }
+        into.push(path);
+    }
+
     /// A type in an answer; none for one that no column has.
     pub(crate) fn read(tree: &Tree, node: NodeId) -> Option<Self> {
         Self::read_within(tree, node, 0)

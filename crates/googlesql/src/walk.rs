@@ -75,9 +75,13 @@ fn describe_within(
     if let Some(why) = outline.disagreement(&walk.statements) {
         return Description::unknown(&format!("two readings of it disagree ({why})"));
     }
-    if !walk.explained.is_empty() {
+    let (_, is_script) = walk.whole();
+    if is_script || !walk.explained.is_empty() {
         match parser.table_names(sql) {
-            Ok(names) => walk.add_unexplained(&names),
+            Ok(names) => {
+                walk.add_unexplained(&names);
+                walk.find_unseen(&names);
+            }
             Err(failure) => return Description::unknown(&failure.to_string()),
         }
     }
@@ -716,6 +720,24 @@ impl<'a> Walk<'a> {
             if names.contains(&lower(&path)) {
                 self.read_path(&path, of);
             }
+        }
+    }
+
+    /// The parser's own list of a script's tables is the net: one that no statement is known to touch makes the text
+    /// uncertain. What the names mean may change as it runs, so their last parts are compared.
+    fn find_unseen(&mut self, names: &[Vec<String>]) {
+        let last = |name: &str| {
+            let name = name.rsplit('.').next().unwrap_or_default();
+            let end = name.find(['$', '@']).filter(|at| *at > 0).unwrap_or(name.len());
+            name[..end].to_lowercase()
+        };
+        let touched = self.statements.iter().flat_map(|one| one.read.iter().chain(&one.written));
+        let known: BTreeSet<String> = touched.map(|table| last(table)).collect();
+        let is_known = |one: &Statement| one.unknown.iter().all(|(what, _)| *what != Knowledge::Tables);
+        let unseen = names.iter().filter_map(|name| name.last()).find(|name| !known.contains(&last(name)));
+        if let Some(name) = unseen.filter(|_| self.statements.iter().all(is_known)) {
+            let why = format!("where it reads {name} is not known");
+            self.push(Statement::unknown_kind(why, 0..0));
         }
     }
 }

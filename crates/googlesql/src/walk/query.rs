@@ -1,7 +1,7 @@
 //! Below a statement: queries, their FROM clauses, functions; and what names mean there.
 
 use super::{Owner, Rest, Walk};
-use crate::built_in::is_built_in;
+use crate::built_in::{Origin, origin};
 use crate::description::Knowledge;
 use crate::kinds::kind_of;
 use crate::scope::ScopeId;
@@ -25,9 +25,11 @@ impl Walk<'_> {
         let Rest { node, mut scope, mut of } = one;
         let kind = tree.kind(node);
         if of == Owner::Control {
-            if kind == "ASTExpressionSubquery" || is_foreign_call(tree, node) {
+            // `x IN (SELECT ...)` holds a query as it is.
+            let is_query = kind == "ASTQuery";
+            if is_query || kind == "ASTExpressionSubquery" || self.is_foreign_call(node) {
                 let at = self.begin("SELECT", node);
-                self.contexts[at].is_expression = true;
+                self.contexts[at].is_expression = !is_query;
                 of = Owner::Statement(at);
             } else if kind != "ASTSystemVariableExpr" {
                 push_children(tree, node, Rest { scope, of, node }, rest, &[]);
@@ -271,21 +273,38 @@ impl Walk<'_> {
 
     fn function(&mut self, name: NodeId, of: usize) {
         let path = self.path(name);
-        // A name alone may be a temporary function of the text, or, by the default dataset, a routine there.
-        let is_own = matches!(&path[..], [only] if self.functions.contains(&only.to_lowercase()));
+        let origin = self.origin(&path);
+        let full = self.routine_name(name);
+        let built_in = path.join(".").to_ascii_uppercase();
+        let is_own = self.is_own(&path);
+        self.statements[of].functions.insert(if origin == Origin::Dataset { full.clone() } else { built_in });
+        if is_own || origin != Origin::BuiltIn {
+            self.contexts[of].called.push((path, (!is_own).then(|| full.clone())));
+        }
+        if origin != Origin::BuiltIn {
+            self.statements[of].routines.insert(full);
+        }
+    }
+
+    /// Whether it is a temporary function of the text.
+    fn is_own(&self, path: &[String]) -> bool {
+        matches!(path, [only] if self.functions.contains(&only.to_lowercase()))
+    }
+
+    /// Whose a function is: a name alone may be, by the default dataset, a routine there.
+    fn origin(&self, path: &[String]) -> Origin {
         let may_be_routine = path.len() > 1 || !self.defaults.dataset.is_empty();
-        let is_built_in = is_own || !may_be_routine || is_built_in(&path);
-        let name = match is_built_in {
-            true => path.join(".").to_ascii_uppercase(),
-            false => self.routine_name(name),
-        };
-        self.statements[of].functions.insert(name.clone());
-        if is_own || !is_built_in {
-            self.contexts[of].called.push((path, (!is_own).then(|| name.clone())));
-        }
-        if !is_built_in {
-            self.statements[of].routines.insert(name);
-        }
+        if self.is_own(path) || !may_be_routine { Origin::BuiltIn } else { origin(path) }
+    }
+
+    /// A call that leaves BigQuery's own functions: it counts even where no query stands.
+    fn is_foreign_call(&self, node: NodeId) -> bool {
+        let tree = self.tree;
+        let function = (tree.kind(node) == "ASTFunctionCall").then(|| tree.child(node, "function")).flatten();
+        function.is_some_and(|function| {
+            let path = self.path(function);
+            path.len() > 1 || self.origin(&path) != Origin::BuiltIn
+        })
     }
 
     fn table_function(&mut self, node: NodeId, name: NodeId, of: usize) {
@@ -341,10 +360,4 @@ pub(super) fn lower(path: &[String]) -> Vec<String> {
 fn push_children(tree: &Tree, node: NodeId, one: Rest, rest: &mut Vec<Rest>, but: &[&str]) {
     let children = tree.children(node).filter(|(field, _)| !but.contains(field));
     rest.extend(children.map(|(_, child)| Rest { node: child, ..one }));
-}
-
-/// A call that leaves BigQuery's own functions: it counts even where no query stands.
-fn is_foreign_call(tree: &Tree, node: NodeId) -> bool {
-    let function = (tree.kind(node) == "ASTFunctionCall").then(|| tree.child(node, "function")).flatten();
-    function.is_some_and(|function| tree.all(function, "names").count() > 1)
 }
