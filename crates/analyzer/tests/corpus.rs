@@ -1,6 +1,6 @@
 //! The two readings against statements of known kind.
 
-use googlesql::{Columns, Defaults, Description, Parsers, Schemas, Statement, Type};
+use googlesql::{Columns, Defaults, Description, Parsers, Returned, Schemas, Statement, Type};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -361,7 +361,14 @@ fn schemas() -> Schemas {
     Schemas {
         tables: tables.into_iter().map(|(name, columns)| (name.to_owned(), columns)).collect(),
         absent: ["proj.crm.copy", "proj.crm.v", "proj.crm.t"].map(str::to_owned).into(),
-        functions: [("proj.crm.initials".to_owned(), plain("STRING"))].into(),
+        functions: [
+            ("proj.crm.initials".to_owned(), Returned::Type(plain("STRING"))),
+            (
+                "proj.crm.doubled".to_owned(),
+                Returned::Body { sql: "x * 2".into(), arguments: vec![("x".into(), plain("INT64"))] },
+            ),
+        ]
+        .into(),
     }
 }
 

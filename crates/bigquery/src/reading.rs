@@ -4,11 +4,14 @@ use googlesql::{Columns, Defaults, Description, NoParser, Parsers, Schemas};
 use record::{Access, Deed, Footprint, Knowledge};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Descriptions that are remembered, and the bytes of text behind them.
 const KNOWN_MAX: usize = 4_096;
 const KNOWN_BYTES_MAX: usize = 32 << 20;
+/// A reading that was cut short stands for so long: another one may take as long.
+const CUT_KEPT: Duration = Duration::from_secs(30);
 /// What a text names is not looked up in a session's own defaults.
 const SESSION_DEFAULTS: &str = "a session may have changed its default dataset";
 const LEGACY: &str = "legacy SQL is not read; set useLegacySql to false";
@@ -57,11 +60,12 @@ type Asked = (Reading, Option<Arc<Schemas>>);
 struct Described {
     description: Description,
     fingerprint: String,
+    read_at: Instant,
 }
 
 impl Described {
     fn new(reading: &Reading, description: Description) -> Self {
-        Self { description, fingerprint: fingerprint(&reading.sql) }
+        Self { description, fingerprint: fingerprint(&reading.sql), read_at: Instant::now() }
     }
 }
 
@@ -88,7 +92,9 @@ impl Reader {
     }
 
     async fn describe(&self, asked: Asked) -> Arc<Described> {
-        if let Some(known) = self.known().descriptions.get(&asked) {
+        if let Some(known) = self.known().descriptions.get(&asked)
+            && (!known.description.is_cut || known.read_at.elapsed() < CUT_KEPT)
+        {
             return known.clone();
         }
         let Some(parsers) = &self.parsers else {
@@ -111,7 +117,7 @@ impl Reader {
     }
 
     fn keep(&self, asked: Asked, description: Description) -> Arc<Described> {
-        let is_whole = description.unsure.is_empty() && !description.is_cut;
+        let is_whole = description.unsure.is_empty();
         let description = Arc::new(Described::new(&asked.0, description));
         if !is_whole {
             // It may have been stopped by chance, or come of a parser that was not there.

@@ -1,7 +1,7 @@
 //! Which columns tables have, and what functions return, as their definitions say it.
 
 use gateway::{Definition, Definitions, ObjectKind};
-use googlesql::{Schemas, Type};
+use googlesql::{Returned, Schemas, Type};
 use http::StatusCode;
 use record::{Deed, Footprint};
 use serde_json::Value;
@@ -30,8 +30,7 @@ pub(crate) fn schemas(known: &Definitions) -> Arc<Schemas> {
                 schemas.tables.extend(columns.map(|columns| (name(), columns)));
             }
             ObjectKind::Routine => {
-                let returned = returned(&body["returnType"], 0);
-                schemas.functions.extend(returned.map(|kind| (name(), kind)));
+                schemas.functions.extend(function(&body).map(|returned| (name(), returned)));
             }
             ObjectKind::Model => {}
         }
@@ -52,6 +51,21 @@ fn columns(fields: &Value, depth: usize) -> Option<Vec<(String, Type)>> {
         Some((field["name"].as_str()?.to_owned(), kind))
     };
     fields.iter().map(column).collect()
+}
+
+/// A scalar function of SQL need not say what it returns.
+fn function(body: &Value) -> Option<Returned> {
+    if let Some(kind) = returned(&body["returnType"], 0) {
+        return Some(Returned::Type(kind));
+    }
+    let is_sql = body["language"].as_str().is_none_or(|language| language == "SQL");
+    let is_scalar = body["routineType"].as_str().is_none_or(|kind| kind == "SCALAR_FUNCTION");
+    let sql = body["definitionBody"].as_str().filter(|_| is_sql && is_scalar)?;
+    let argument =
+        |argument: &Value| Some((argument["name"].as_str()?.to_owned(), returned(&argument["dataType"], 0)?));
+    let arguments = body["arguments"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let arguments = arguments.iter().map(argument).collect::<Option<_>>()?;
+    Some(Returned::Body { sql: sql.to_owned(), arguments })
 }
 
 /// `StandardSqlDataType`

@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::description::{Columns, Knowledge, Statement, Touched};
 use crate::information_schema;
 use crate::name::{Defaults, tables};
-use crate::schema::{Catalog, CatalogTable, Schemas, is_pseudo};
+use crate::schema::{Catalog, CatalogTable, Returned, Schemas, is_pseudo};
 use crate::tree::{NodeId, Tree};
 use crate::types::Type;
 use crate::{ParseFailure, Parser};
@@ -155,7 +155,7 @@ impl Resolver<'_> {
             }
             Made::Function(path, kind) => {
                 let name = statement.defined.first().cloned().unwrap_or_else(|| own_name(&path));
-                self.schemas.functions.insert(name, kind);
+                self.schemas.functions.insert(name, Returned::Type(kind));
             }
         }
     }
@@ -170,7 +170,12 @@ impl Resolver<'_> {
     ) -> Option<Type> {
         let text = format!("SELECT {}", expression(self.sql.get(span.clone())?));
         let catalog = self.catalog(&text, None, &variable.context, constants).ok()?;
-        let tree = Tree::resolved(&self.parser.analyze(&text, &catalog).ok()?).ok()?;
+        self.first_type(&text, &catalog)
+    }
+
+    /// The type of the first column of a query.
+    fn first_type(&mut self, text: &str, catalog: &Catalog) -> Option<Type> {
+        let tree = Tree::resolved(&self.parser.analyze(text, catalog).ok()?).ok()?;
         let first = tree.of_kind("ResolvedOutputColumn").next()?;
         let column = tree.child(first, "column")?;
         Type::read(&tree, tree.child(column, "type")?)
@@ -285,6 +290,18 @@ impl Resolver<'_> {
         Ok(())
     }
 
+    /// What a function returns; of one that does not say, what its body comes to.
+    fn returned(&mut self, name: &str) -> Option<Type> {
+        let (sql, arguments) = match self.schemas.functions.get(name)? {
+            Returned::Type(kind) => return Some(kind.clone()),
+            Returned::Body { sql, arguments } => (format!("SELECT ({sql}\n)"), arguments.clone()),
+        };
+        let catalog = Catalog { constants: arguments, ..Catalog::default() };
+        let kind = self.first_type(&sql, &catalog)?;
+        self.schemas.functions.insert(name.to_owned(), Returned::Type(kind.clone()));
+        Some(kind)
+    }
+
     fn said(&mut self, failure: &ParseFailure) -> String {
         self.is_cut |= !matches!(failure, ParseFailure::Refused(_));
         match failure {
@@ -335,9 +352,9 @@ impl Resolver<'_> {
         }
         for (path, name) in &context.called {
             let own = own_name(path);
-            let returned = self.schemas.functions.get(name.as_ref().unwrap_or(&own));
+            let returned = self.returned(name.as_ref().unwrap_or(&own));
             let returned = returned.ok_or_else(|| format!("what {} returns is not known", path.join(".")))?;
-            add_function(&mut catalog, path.clone(), returned.clone());
+            add_function(&mut catalog, path.clone(), returned);
         }
         for (name, kind) in MISSING {
             let kind = Type::plain(kind).expect("a type of the table above");

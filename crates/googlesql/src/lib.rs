@@ -23,7 +23,7 @@ mod fingerprint;
 pub use description::{Branch, Columns, Description, Knowledge, Statement, Touched};
 pub use fingerprint::{normal_form, spans};
 pub use name::Defaults;
-pub use schema::{Catalog, CatalogTable, PSEUDO_COLUMNS, Schemas};
+pub use schema::{Catalog, CatalogTable, PSEUDO_COLUMNS, Returned, Schemas};
 pub use types::{ARRAY, RANGE, STRUCT, Type};
 
 use std::fmt;

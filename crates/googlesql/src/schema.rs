@@ -10,7 +10,18 @@ pub struct Schemas {
     pub tables: BTreeMap<String, Vec<(String, Type)>>,
     /// Tables that are known not to be there.
     pub absent: BTreeSet<String>,
-    pub functions: BTreeMap<String, Type>,
+    pub functions: BTreeMap<String, Returned>,
+}
+
+/// What a function returns.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Returned {
+    Type(Type),
+    /// What its body comes to, an expression over its arguments.
+    Body {
+        sql: String,
+        arguments: Vec<(String, Type)>,
+    },
 }
 
 impl Schemas {

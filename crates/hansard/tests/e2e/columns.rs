@@ -32,6 +32,10 @@ fn warehouse(_: &str, request: &Request<Bytes>) -> ScriptedReply {
             "routineType": "SCALAR_FUNCTION", "language": "SQL", "definitionBody": "SUBSTR(x, 1, 1)",
             "returnType": {"typeKind": "STRING"},
         })),
+        ("GET", "doubled") => answer(json!({
+            "routineType": "SCALAR_FUNCTION", "language": "SQL", "definitionBody": "x * 2",
+            "arguments": [{"name": "x", "dataType": {"typeKind": "INT64"}}],
+        })),
         ("GET", "number_of") => answer(json!({
             "routineType": "SCALAR_FUNCTION", "language": "SQL", "returnType": {"typeKind": "STRING"},
             "definitionBody": "(SELECT MAX(p.ssn) FROM proj.hr.people AS p)",
@@ -57,6 +61,7 @@ fn a_rule_about_a_column_holds_where_it_is_touched_and_nowhere_else() {
             ("SELECT 'ssn' AS x, 1 AS ssn FROM hr.people", 200),
             ("SELECT name FROM hr.names", 200),
             ("SELECT hr.initials(name) FROM hr.people", 200),
+            ("SELECT name FROM hr.people WHERE hr.doubled(2) = 4", 200),
             ("SELECT name FROM hr.people WHERE id = @id", 200),
             ("DECLARE x STRING DEFAULT '1'; SELECT name FROM hr.people WHERE id = x", 200),
             ("CREATE TEMP TABLE t AS SELECT name FROM hr.people; SELECT name FROM t", 200),
