@@ -61,11 +61,16 @@ pub(crate) fn apt_install(missing: &[&str]) -> Step {
     if missing.is_empty() {
         return Ok(());
     }
-    step("apt-get update", Command::new("apt-get").args(["update", "-q"]))?;
-    step(
-        "apt-get install",
-        Command::new("apt-get").args(["install", "-qy", "--no-install-recommends"]).args(missing),
-    )
+    step("apt-get update", apt_get().args(["update", "-q"]))?;
+    let install = ["install", "-qy", "--no-install-recommends"];
+    step("apt-get install", apt_get().args(install).args(missing))
+}
+
+/// A fresh machine may be updating itself: it is waited for.
+fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command.args(["-o", "DPkg::Lock::Timeout=300"]);
+    command
 }
 
 pub(crate) fn on_path(program: &str) -> bool {
