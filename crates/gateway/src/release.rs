@@ -4,7 +4,8 @@
 //! fits one window:  read all -> close (durable) -> head and body leave
 //! longer:           window 0 durable -> head, window 0 leave -> window 1 durable -> ... -> close -> end leaves
 //! ```
-//! After any kill the record is ahead of the client, by at most a window, never behind.
+//! While a window becomes durable, the next one is read. After any kill the record is ahead of the client, by at most a
+//! window, never behind.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
@@ -210,31 +211,76 @@ struct Rest {
     speaks: Speaks,
 }
 
+/// What came of a window.
+enum Released {
+    /// It is released, and the next one is read.
+    Read(Read),
+    Unrecorded,
+    ClientLeft,
+}
+
 impl Rest {
+    /// While a window becomes durable, the next one is read: never more than that.
     async fn run(mut self) {
+        if !self.let_go().await {
+            return self.close_early(CLIENT_LEFT).await;
+        }
+        let mut read = self.reading().await;
         loop {
-            let client_there = self.let_go().await;
-            if !client_there {
-                return self.close_early(CLIENT_LEFT).await;
-            }
-            let read = tokio::select! {
-                read = fill(&mut *self.body, &mut self.gathered, self.speaks) => read,
-                () = self.release.closed() => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
-                () = ended(&mut self.ending) => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
-            };
             if let (Read::Window | Read::End, Some(refusal)) = (&read, self.claims.too_many(&*self.body)) {
                 return self.close_early(&refusal.message).await;
             }
             match read {
-                Read::Window => {
-                    if self.open.window(self.gathered.decoded()).await.is_err() {
-                        return self.cut_off().await;
-                    }
-                }
+                Read::Window => match self.release_and_read().await {
+                    Released::Read(next) => read = next,
+                    Released::Unrecorded => return self.cut_off().await,
+                    Released::ClientLeft => return self.close_early(CLIENT_LEFT).await,
+                },
                 Read::End => return self.close_at_end().await,
                 Read::Broken(fault) => return self.close_early(&fault.0).await,
             }
         }
+    }
+
+    /// Reads into what is gathered.
+    async fn reading(&mut self) -> Read {
+        let Self { body, gathered, speaks, release, ending, .. } = self;
+        tokio::select! {
+            read = fill(&mut **body, gathered, *speaks) => read,
+            () = release.closed() => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
+            () = ended(ending) => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
+        }
+    }
+
+    /// Makes the window that is gathered durable and gives it to the client; meanwhile, and afterwards, reads the next.
+    async fn release_and_read(&mut self) -> Released {
+        let mut window = std::mem::take(&mut self.gathered);
+        let decoded = window.decoded();
+        let mut next = None;
+        let Self { open, body, gathered, speaks, .. } = self;
+        let recorded = {
+            let (recording, reading) = (open.window(decoded), fill(&mut **body, gathered, *speaks));
+            tokio::pin!(recording, reading);
+            loop {
+                tokio::select! {
+                    recorded = &mut recording => break recorded,
+                    read = &mut reading, if next.is_none() => next = Some(read),
+                }
+            }
+        };
+        if recorded.is_err() {
+            return Released::Unrecorded;
+        }
+        std::mem::swap(&mut self.gathered, &mut window);
+        let client_there = self.let_go().await;
+        self.gathered = window;
+        if !client_there {
+            return Released::ClientLeft;
+        }
+        Released::Read(match next {
+            Some(read) => read,
+            None => self.reading().await,
+        })
     }
 
     /// Gives the durable window to the client; false if it left. A slow client slows the upstream.

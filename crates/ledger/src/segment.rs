@@ -16,6 +16,8 @@ pub(crate) struct Segment {
     /// Bytes in the file.
     written: u64,
     buffer: Vec<u8>,
+    /// How much of the buffer the write-ahead log holds.
+    logged: usize,
 }
 
 impl Segment {
@@ -24,7 +26,7 @@ impl Segment {
         let path = layout.journal().join(&name);
         let file = File::options().create(true).append(true).open(&path)?;
         let written = file.metadata()?.len();
-        Ok(Self { file: Arc::new(file), path, name, written, buffer: Vec::new() })
+        Ok(Self { file: Arc::new(file), path, name, written, buffer: Vec::new(), logged: 0 })
     }
 
     /// Where the next pushed frame will begin.
@@ -32,14 +34,24 @@ impl Segment {
         self.written + self.buffer.len() as u64
     }
 
-    /// Bytes that are in the file.
-    pub(crate) fn written(&self) -> u64 {
-        self.written
+    /// Where what waits for the write-ahead log begins.
+    pub(crate) fn logged(&self) -> u64 {
+        self.written + self.logged as u64
     }
 
-    /// What waits to be written.
-    pub(crate) fn waiting(&self) -> &[u8] {
-        &self.buffer
+    /// What waits for the write-ahead log.
+    pub(crate) fn unlogged(&self) -> &[u8] {
+        &self.buffer[self.logged..]
+    }
+
+    /// The write-ahead log holds all of it.
+    pub(crate) fn set_logged(&mut self) {
+        self.logged = self.buffer.len();
+    }
+
+    /// Bytes that wait for their file.
+    pub(crate) fn waiting(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Buffers a frame; returns its offset and length.
@@ -49,7 +61,7 @@ impl Segment {
         (offset, self.end() - offset)
     }
 
-    /// Whether something waits.
+    /// Whether something waits for its file.
     pub(crate) fn is_dirty(&self) -> bool {
         !self.buffer.is_empty()
     }
@@ -64,12 +76,13 @@ impl Segment {
         }
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
+        self.logged = 0;
         Ok(())
     }
 
-    /// Forgets what was pushed.
+    /// Forgets what was pushed and is not in the write-ahead log.
     pub(crate) fn discard(&mut self) {
-        self.buffer.clear();
+        self.buffer.truncate(self.logged);
     }
 }
 

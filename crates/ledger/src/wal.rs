@@ -81,8 +81,8 @@ impl Wal {
         self.len
     }
 
-    /// Writes what the segments hold as one frame. On an error nothing of it stays, and the file is to be
-    /// retired.
+    /// Writes what of the segments is not in the log yet as one frame. On an error nothing of it stays, and the file is
+    /// to be retired.
     pub(crate) fn append<'a>(
         &mut self,
         segments: impl Iterator<Item = &'a Segment>,
@@ -145,10 +145,10 @@ impl Wal {
 }
 
 fn push_entry(payload: &mut Vec<u8>, segment: &Segment) {
-    let (name, bytes) = (segment.name.as_bytes(), segment.waiting());
+    let (name, bytes) = (segment.name.as_bytes(), segment.unlogged());
     payload.extend_from_slice(&(name.len() as u16).to_le_bytes());
     payload.extend_from_slice(name);
-    payload.extend_from_slice(&segment.written().to_le_bytes());
+    payload.extend_from_slice(&segment.logged().to_le_bytes());
     payload.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     payload.extend_from_slice(bytes);
 }
@@ -362,6 +362,35 @@ mod tests {
             frame::Frames::new(&bytes, 0, 1000).map(|(_, payload)| payload.to_vec()).collect();
         assert_eq!(found, [b"later".to_vec()]);
         assert_eq!(fs::read_dir(layout.wal()).unwrap().count(), 0);
+        fs::remove_dir_all(layout.root()).unwrap();
+    }
+
+    #[test]
+    fn what_waits_for_its_file_is_logged_once_and_a_failed_round_takes_nothing_with_it() {
+        let layout = layout("waits");
+        let mut wal = Wal::create(&layout).unwrap();
+        let mut segment = Segment::open(&layout, "leaves/x.leaves".to_owned()).unwrap();
+        for text in ["first", "second", "failed", "third"] {
+            segment.push(text.as_bytes());
+            if text == "failed" {
+                segment.discard();
+                continue;
+            }
+            wal.append(std::iter::once(&segment), true, || ()).unwrap();
+            segment.set_logged();
+        }
+        let frames = |bytes: &[u8]| {
+            frame::Frames::new(bytes, 0, 1000).map(|(_, payload)| payload.to_vec()).collect::<Vec<_>>()
+        };
+        let expected = [b"first".to_vec(), b"second".to_vec(), b"third".to_vec()];
+        // Killed now, the log brings all of it to its file.
+        drop(wal);
+        replay(&layout).unwrap();
+        let path = layout.journal().join("leaves/x.leaves");
+        assert_eq!(frames(&fs::read(&path).unwrap()), expected);
+        fs::write(&path, "").unwrap();
+        segment.write().unwrap();
+        assert_eq!(frames(&fs::read(&path).unwrap()), expected);
         fs::remove_dir_all(layout.root()).unwrap();
     }
 

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! t0  commands wait in the channel
-//! t1  take all that wait (bounded); seal small blobs together, number leaves, link them
+//! t1  take all that wait (bounded), under load a moment later; seal small blobs together, number leaves, link them
 //! t2  append all of it to the write-ahead log, sync        <- only now is anything true
 //! t3  wake everybody of this round
-//! t4  write the bytes to the files they belong to; tell the index
+//! t4  write the bytes to the files they belong to, at the latest after some rounds; tell the index
 //! ```
 //! When t2 fails, nothing of the round happened, everybody is told so, and the next round that succeeds begins
 //! with a record of the gap.
@@ -37,6 +37,15 @@ const BLOB_SEGMENT_BYTES: u64 = 256 * 1024 * 1024;
 /// The write-ahead log is checkpointed when it is so long; the writer waits for a slow checkpoint at the other.
 const WAL_BYTES: u64 = 64 * 1024 * 1024;
 const WAL_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// While more comes, what the log holds waits so long for its files, and is at most so much.
+const UNWRITTEN_MAX: Duration = Duration::from_millis(5);
+const UNWRITTEN_BYTES_MAX: usize = 1024 * 1024;
+/// Where a round had so many commands, the next one waits a moment for as many: each round costs the machine the same,
+/// and a sync of its own.
+const COMPANY: usize = 4;
+const COMPANY_WAIT: Duration = Duration::from_micros(200);
+/// One that begins with so much does not wait: it is worth a round.
+const COMPANY_BYTES: usize = 64 * 1024;
 /// A session that wrote nothing for so long is looked up in the index when it comes back.
 const HEAD_IDLE_SECS: i64 = 3600;
 const HEADS_SWEEP_AT: usize = 10_000;
@@ -146,7 +155,7 @@ pub(crate) struct Writer {
     /// Keys first used in this round.
     new_keys: Vec<Arc<SessionKey>>,
     leaves: Option<Segment>,
-    blobs: HashMap<(BlobClass, String), DaySegments>,
+    blobs: BlobSegments,
     heads: HashMap<SessionId, Head>,
     find_head: FindHead,
     indexed: Box<dyn Fn() -> u64 + Send>,
@@ -155,6 +164,10 @@ pub(crate) struct Writer {
     /// Files of the log that are complete and wait for a checkpoint.
     retired: Vec<Log>,
     written: Written,
+    /// Since when something in the log waits for its file.
+    unwritten_since: Option<Instant>,
+    /// It could not be written: nothing new goes to the log before it is.
+    write_failed: bool,
     checkpointer: Checkpointer,
     /// The last one that was waited for.
     checkpoint_failed: bool,
@@ -169,6 +182,22 @@ struct DaySegments {
     name: String,
     blobs: Segment,
     keys: Segment,
+}
+
+/// Open segments of blobs by class and day.
+type BlobSegments = HashMap<(BlobClass, String), DaySegments>;
+
+/// Every open segment.
+fn segments<'a>(leaves: &'a Option<Segment>, blobs: &'a BlobSegments) -> impl Iterator<Item = &'a Segment> {
+    leaves.iter().chain(blobs.values().flat_map(|day| [&day.keys, &day.blobs]))
+}
+
+/// See `segments`.
+fn segments_mut<'a>(
+    leaves: &'a mut Option<Segment>,
+    blobs: &'a mut BlobSegments,
+) -> impl Iterator<Item = &'a mut Segment> {
+    leaves.iter_mut().chain(blobs.values_mut().flat_map(|day| [&mut day.keys, &mut day.blobs]))
 }
 
 /// What was answered and is not synced: `spool` bounds it.
@@ -207,6 +236,8 @@ impl Writer {
             wal: None,
             retired: Vec::new(),
             written: Written::new(),
+            unwritten_since: None,
+            write_failed: false,
             unsynced: Unsynced::default(),
             gap: None,
             durable,
@@ -220,6 +251,8 @@ impl Writer {
     pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.expect("a runtime of one thread");
+        // Commands of the round before.
+        let mut last = 0;
         loop {
             let next = match queue.try_recv() {
                 Ok(command) => Some(command),
@@ -231,8 +264,12 @@ impl Writer {
             };
             match next {
                 Some(Command::Append(first)) => {
-                    let (round, then) = gather(first, &mut queue);
+                    let (round, then) = gather(first, last, &mut queue);
+                    last = round.len();
                     self.commit(round);
+                    if queue.is_empty() || self.is_write_due() {
+                        self.write();
+                    }
                     if let Some(done) = then {
                         let _ = done.send(self.checkpoint_now());
                     }
@@ -254,6 +291,7 @@ impl Writer {
         self.is_below_floor();
         if self.gap.is_some() {
             self.commit(Vec::new());
+            self.write();
         }
     }
 
@@ -299,7 +337,7 @@ impl Writer {
                 for (append, result) in round.into_iter().zip(results) {
                     let _ = append.done.send(result);
                 }
-                self.write();
+                self.unwritten_since.get_or_insert_with(Instant::now);
                 self.sweep();
                 // An index that is too far behind slows whoever writes.
                 if self.end.next_n.saturating_sub((self.indexed)()) > INDEX_LAG_MAX {
@@ -359,8 +397,9 @@ impl Writer {
     }
 
     fn try_commit(&mut self, round: &mut [Append]) -> Result<Vec<Result<(), LedgerError>>, LedgerError> {
-        // What an earlier round left in memory stands in the log already.
-        self.write_segments()?;
+        if self.write_failed {
+            self.write_segments()?;
+        }
         let placed = self.place(round).and_then(|results| self.log(round).map(|()| results));
         match placed {
             Ok(results) => {
@@ -369,11 +408,7 @@ impl Writer {
             }
             Err(error) => {
                 self.new_keys.clear();
-                self.leaves.iter_mut().for_each(Segment::discard);
-                for day in self.blobs.values_mut() {
-                    day.keys.discard();
-                    day.blobs.discard();
-                }
+                segments_mut(&mut self.leaves, &mut self.blobs).for_each(Segment::discard);
                 self.retire();
                 Err(error)
             }
@@ -559,19 +594,27 @@ impl Writer {
         }
         let wal = self.wal.as_mut().expect("just set");
         let before = wal.len();
-        let dirty = self.leaves.iter().chain(self.blobs.values().flat_map(|day| [&day.keys, &day.blobs]));
-        wal.append(dirty.filter(|segment| segment.is_dirty()), due, || passed(round, "written"))?;
+        let segments = segments(&self.leaves, &self.blobs);
+        let unlogged = segments.filter(|segment| !segment.unlogged().is_empty());
+        wal.append(unlogged, due, || passed(round, "written"))?;
         passed(round, "synced");
         match due {
             true => self.unsynced = Unsynced::default(),
             false => self.unsynced.add(wal.len() - before),
         }
+        segments_mut(&mut self.leaves, &mut self.blobs).for_each(Segment::set_logged);
         self.shared.sync_micros.store(started.elapsed().as_micros() as u64, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Hands the round's bytes to their files, and tells the index. They stand in the log: a failure here is
-    /// mended by the next round.
+    /// Whether what the log holds has waited long enough for its files.
+    fn is_write_due(&self) -> bool {
+        let waiting = segments(&self.leaves, &self.blobs).map(Segment::waiting).sum::<usize>();
+        waiting >= UNWRITTEN_BYTES_MAX
+            || self.unwritten_since.is_some_and(|since| since.elapsed() >= UNWRITTEN_MAX)
+    }
+
+    /// Hands what the log holds to its files, and tells the index. A failure here is mended by the next round.
     fn write(&mut self) {
         match self.write_segments() {
             Ok(()) => {
@@ -596,16 +639,15 @@ impl Writer {
     }
 
     fn write_segments(&mut self) -> Result<(), LedgerError> {
-        let segments = self
-            .leaves
-            .iter_mut()
-            .chain(self.blobs.values_mut().flat_map(|day| [&mut day.keys, &mut day.blobs]));
+        self.write_failed = true;
+        let segments = segments_mut(&mut self.leaves, &mut self.blobs);
         for segment in segments.filter(|segment| segment.is_dirty()) {
             segment.write().map_err(|error| recorder::io(&segment.path, error))?;
             if !self.written.contains_key(&segment.path) {
                 self.written.insert(segment.path.clone(), segment.file.clone());
             }
         }
+        (self.write_failed, self.unwritten_since) = (false, None);
         Ok(())
     }
 
@@ -705,8 +747,11 @@ impl Unsynced {
 }
 
 /// What waits, up to a round's bounds; a checkpoint that was asked for meanwhile follows the round.
-fn gather(first: Append, queue: &mut mpsc::Receiver<Command>) -> (Vec<Append>, Option<Done>) {
+fn gather(first: Append, last: usize, queue: &mut mpsc::Receiver<Command>) -> (Vec<Append>, Option<Done>) {
     let mut bytes = first.bytes();
+    if last >= COMPANY && bytes < COMPANY_BYTES {
+        std::thread::sleep(COMPANY_WAIT);
+    }
     let mut round = vec![first];
     while round.len() < ROUND_COMMANDS_MAX && bytes < ROUND_BYTES_MAX {
         match queue.try_recv() {
