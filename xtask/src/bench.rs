@@ -21,20 +21,26 @@ const NOTES: &str = "
 Asked for, and not reached: 0.6 of nginx for small exchanges at 32 connections, 0.4 for pages, 0.6 for the Storage API, less than 0.5 ms added at
 one connection.
 
-A small exchange costs some 110 µs of CPU where nginx spends 22. Workers take 70 % of it: the sockets of both sides in the kernel (20 %), HTTP on both
-sides (15 %), SHA-256 of what is delivered and of what is kept (5 %), understanding the request and learning from the answer (10 %), then
-allocation, header maps, changes of task. The journal's thread takes 30 %: its sync in the kernel (12 %), compressing (5 %), serialising
-and linking leaves (5 %), handing bytes to files. What may be known beforehand is not done per exchange: who may what is evaluated once per
-principal, tokens are checked once in 30 s. The index stands aside while the gateway is busy and catches up within seconds.
+A proxy that only forwards, on the same HTTP library and allocator, is as fast as nginx and spends as much: what lies between nginx and hansard
+is the exchange itself, and it is spread thin. On two cores that client and upstream share, 0.6 of nginx leaves a gateway some three times what
+nginx spends on a request, its two syncs included.
+
+Of a small exchange, workers take three quarters: the sockets of both sides in the kernel, HTTP on both sides (together what nginx spends),
+understanding the request and learning from the answer (an eighth of the whole), SHA-256 of what is delivered and of what is kept (a twentieth),
+then allocation, header maps, changes of task. The journal's thread takes a quarter: its sync in the kernel (a tenth of the whole), compressing,
+serialising and linking leaves (a twentieth each). What may be known beforehand is not done per exchange: who may what is evaluated once per
+principal, tokens are checked once in 30 s. Under load a round of the journal waits 200 µs for company, which halves the number of rounds (ADR
+0008). The index stands aside while the gateway is busy and catches up within seconds.
 
 With rules, a text that was not seen before is read by Google's parser, run as WebAssembly: some 1.5 ms of CPU, which bounds two cores at about 1,200
 new statements a second; one that was seen costs nothing more, and one that no rule asks about is not read. The bench sends a new text every time.
 
-At one connection the two syncs take 0.1 ms each (the log's files are written over, ADR 0014), and each is four changes of thread: worker,
-journal, disk, worker. A wait for company before a round was tried under load and gave nothing.
+At one connection each of the two syncs is four changes of thread: worker, journal, disk, worker. The log's files are written over (ADR 0014).
+Writing them past the page cache (`O_DIRECT`) was measured beside it and gave a tenth of a sync.
 
 Of a page, per byte: SHA-256 over what was delivered and over what is kept (a quarter), packing rows by column, watching for rows,
-compressing (a sixth each), copying. Of a stream of Arrow or Avro: the two hashes (1.2 ms a MB), the sockets (1.4 ms), compressing and copying.
+compressing (a sixth each), copying. Of a stream of Arrow or Avro: compressing (a quarter), the two hashes (a sixth), copying, the sockets. The
+next window is read while one is hashed, compressed and synced.
 
 The canned answer names the same job every time, so a claim is written once: with a new job in every answer one more sync runs beside the
 journal's. The allocator is jemalloc, for a third more small exchanges within the same memory (ADR 0011).
