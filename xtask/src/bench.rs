@@ -21,14 +21,14 @@ const NOTES: &str = "
 Asked for, and not reached: 0.6 of nginx for small exchanges at 32 connections, 0.4 for pages, 0.6 for the Storage API, less than 0.5 ms added at
 one connection.
 
-A proxy that only forwards, on the same HTTP library and allocator, is as fast as nginx and spends as much: what lies between nginx and hansard
-is the exchange itself, and it is spread thin. On two cores that client and upstream share, 0.6 of nginx leaves a gateway some three times what
+A proxy that only forwards, on the same HTTP library and allocator, is as fast as nginx and spends as much (measured once beside this, not by this
+command): what lies between nginx and hansard is the exchange itself, and it is spread thin. On two cores that client and upstream share, 0.6 of nginx leaves a gateway some three times what
 nginx spends on a request, its two syncs included.
 
-Of a small exchange, workers take three quarters: the sockets of both sides in the kernel, HTTP on both sides (together what nginx spends),
-understanding the request and learning from the answer (an eighth of the whole), SHA-256 of what is delivered and of what is kept (a twentieth),
-then allocation, header maps, changes of task. The journal's thread takes a quarter: its sync in the kernel (a tenth of the whole), compressing,
-serialising and linking leaves (a twentieth each). What may be known beforehand is not done per exchange: who may what is evaluated once per
+Of a small exchange, workers take two thirds: the sockets of both sides in the kernel, HTTP on both sides (together what nginx spends),
+understanding the request and learning from the answer (an eighth of the whole), SHA-256 of what is delivered and of what is kept (a thirtieth),
+then allocation, header maps, changes of task. The journal's thread takes a third: its sync in the kernel (an eighth of the whole), compressing
+(a twentieth), serialising and linking leaves (a thirtieth). What may be known beforehand is not done per exchange: who may what is evaluated once per
 principal, tokens are checked once in 30 s. Under load a round of the journal waits 200 µs for company, which halves the number of rounds (ADR
 0008). The index stands aside while the gateway is busy and catches up within seconds.
 

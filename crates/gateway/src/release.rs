@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
-use ledger::{Closing, OpenRecord, WINDOW_BYTES, failpoint};
+use ledger::{Closing, LedgerError, OpenRecord, WINDOW_BYTES, failpoint};
 use record::{Clock, Outcome, RecordId, Status, Timestamp};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -61,6 +61,13 @@ enum Read {
     Broken(UpstreamFault),
 }
 
+impl Read {
+    /// Nobody is there to read for.
+    fn left() -> Self {
+        Self::Broken(UpstreamFault(CLIENT_LEFT.to_owned()))
+    }
+}
+
 /// What is known when the answer began.
 struct Times {
     forwarded: Timestamp,
@@ -87,7 +94,7 @@ pub(crate) async fn behind<U: Upstream>(
     let mut gathered = Gathered::default();
     let read = tokio::select! {
         read = fill(&mut *body, &mut gathered, manner.speaks) => read,
-        () = presence.left() => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
+        () = presence.left() => Read::left(),
     };
     if let (Read::Window | Read::End, Some(refusal)) = (&read, claims.too_many(&*body)) {
         return refused_for_its_rows(gateway, open, claims, body, (refusal, &times, manner)).await;
@@ -211,30 +218,19 @@ struct Rest {
     speaks: Speaks,
 }
 
-/// What came of a window.
-enum Released {
-    /// It is released, and the next one is read.
-    Read(Read),
-    Unrecorded,
-    ClientLeft,
-}
-
 impl Rest {
     /// While a window becomes durable, the next one is read: never more than that.
     async fn run(mut self) {
-        if !self.let_go().await {
-            return self.close_early(CLIENT_LEFT).await;
-        }
-        let mut read = self.reading().await;
+        let first = std::mem::take(&mut self.gathered.wire);
+        let mut read = self.release_then(first, None).await;
         loop {
             if let (Read::Window | Read::End, Some(refusal)) = (&read, self.claims.too_many(&*self.body)) {
                 return self.close_early(&refusal.message).await;
             }
             match read {
-                Read::Window => match self.release_and_read().await {
-                    Released::Read(next) => read = next,
-                    Released::Unrecorded => return self.cut_off().await,
-                    Released::ClientLeft => return self.close_early(CLIENT_LEFT).await,
+                Read::Window => match self.record_and_release().await {
+                    Ok(next) => read = next,
+                    Err(_) => return self.cut_off().await,
                 },
                 Read::End => return self.close_at_end().await,
                 Read::Broken(fault) => return self.close_early(&fault.0).await,
@@ -242,50 +238,44 @@ impl Rest {
         }
     }
 
-    /// Reads into what is gathered.
-    async fn reading(&mut self) -> Read {
-        let Self { body, gathered, speaks, release, ending, .. } = self;
-        tokio::select! {
-            read = fill(&mut **body, gathered, *speaks) => read,
-            () = release.closed() => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
-            () = ended(ending) => Read::Broken(UpstreamFault(CLIENT_LEFT.to_owned())),
-        }
-    }
-
-    /// Makes the window that is gathered durable and gives it to the client; meanwhile, and afterwards, reads the next.
-    async fn release_and_read(&mut self) -> Released {
+    /// Makes the window that is gathered durable, then releases it; meanwhile reads the next.
+    async fn record_and_release(&mut self) -> Result<Read, LedgerError> {
         let mut window = std::mem::take(&mut self.gathered);
         let decoded = window.decoded();
         let mut next = None;
         let Self { open, body, gathered, speaks, .. } = self;
-        let recorded = {
+        {
             let (recording, reading) = (open.window(decoded), fill(&mut **body, gathered, *speaks));
             tokio::pin!(recording, reading);
             loop {
                 tokio::select! {
-                    recorded = &mut recording => break recorded,
+                    recorded = &mut recording => break recorded?,
                     read = &mut reading, if next.is_none() => next = Some(read),
                 }
             }
-        };
-        if recorded.is_err() {
-            return Released::Unrecorded;
         }
-        std::mem::swap(&mut self.gathered, &mut window);
-        let client_there = self.let_go().await;
-        self.gathered = window;
-        if !client_there {
-            return Released::ClientLeft;
-        }
-        Released::Read(match next {
-            Some(read) => read,
-            None => self.reading().await,
-        })
+        Ok(self.release_then(window.wire, next).await)
     }
 
-    /// Gives the durable window to the client; false if it left. A slow client slows the upstream.
-    async fn let_go(&mut self) -> bool {
-        for part in std::mem::take(&mut self.gathered.wire) {
+    /// Gives a durable window to the client; then reads on, unless the next was read already.
+    async fn release_then(&mut self, window: Vec<Bytes>, next: Option<Read>) -> Read {
+        if !self.let_go(window).await {
+            return Read::left();
+        }
+        if let Some(next) = next {
+            return next;
+        }
+        let Self { body, gathered, speaks, release, ending, .. } = self;
+        tokio::select! {
+            read = fill(&mut **body, gathered, *speaks) => read,
+            () = release.closed() => Read::left(),
+            () = ended(ending) => Read::left(),
+        }
+    }
+
+    /// Gives the parts of a window to the client; false if it left. A slow client slows the upstream.
+    async fn let_go(&mut self, window: Vec<Bytes>) -> bool {
+        for part in window {
             self.wire_bytes += part.len() as u64;
             let sent = tokio::select! {
                 sent = self.release.send(Ok(Frame::data(part))) => sent.is_ok(),

@@ -348,6 +348,12 @@ mod tests {
         wal
     }
 
+    /// The frames that stand in that file.
+    fn leaves_of(layout: &Layout) -> Vec<Vec<u8>> {
+        let bytes = fs::read(layout.journal().join("leaves/x.leaves")).unwrap();
+        frame::Frames::new(&bytes, 0, 1000).map(|(_, payload)| payload.to_vec()).collect()
+    }
+
     #[test]
     fn what_is_left_of_an_earlier_use_is_not_written_again() {
         let layout = layout("left");
@@ -357,10 +363,7 @@ mod tests {
         drop(written(&layout, &["later"]));
         assert!(!has_spares(&layout), "it is used again");
         replay(&layout).unwrap();
-        let bytes = fs::read(layout.journal().join("leaves/x.leaves")).unwrap();
-        let found: Vec<_> =
-            frame::Frames::new(&bytes, 0, 1000).map(|(_, payload)| payload.to_vec()).collect();
-        assert_eq!(found, [b"later".to_vec()]);
+        assert_eq!(leaves_of(&layout), [b"later".to_vec()]);
         assert_eq!(fs::read_dir(layout.wal()).unwrap().count(), 0);
         fs::remove_dir_all(layout.root()).unwrap();
     }
@@ -379,18 +382,14 @@ mod tests {
             wal.append(std::iter::once(&segment), true, || ()).unwrap();
             segment.set_logged();
         }
-        let frames = |bytes: &[u8]| {
-            frame::Frames::new(bytes, 0, 1000).map(|(_, payload)| payload.to_vec()).collect::<Vec<_>>()
-        };
         let expected = [b"first".to_vec(), b"second".to_vec(), b"third".to_vec()];
         // Killed now, the log brings all of it to its file.
         drop(wal);
         replay(&layout).unwrap();
-        let path = layout.journal().join("leaves/x.leaves");
-        assert_eq!(frames(&fs::read(&path).unwrap()), expected);
-        fs::write(&path, "").unwrap();
+        assert_eq!(leaves_of(&layout), expected);
+        fs::write(&segment.path, "").unwrap();
         segment.write().unwrap();
-        assert_eq!(frames(&fs::read(&path).unwrap()), expected);
+        assert_eq!(leaves_of(&layout), expected);
         fs::remove_dir_all(layout.root()).unwrap();
     }
 

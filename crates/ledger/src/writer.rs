@@ -614,8 +614,12 @@ impl Writer {
             || self.unwritten_since.is_some_and(|since| since.elapsed() >= UNWRITTEN_MAX)
     }
 
-    /// Hands what the log holds to its files, and tells the index. A failure here is mended by the next round.
+    /// Hands what the log holds to its files, if it holds something, and tells the index. A failure here is mended by the
+    /// next round.
     fn write(&mut self) {
+        if self.unwritten_since.is_none() {
+            return;
+        }
         match self.write_segments() {
             Ok(()) => {
                 self.readable.send_replace(self.end.next_n);
