@@ -6,8 +6,11 @@ use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// How an exchange may end while the gateway runs: each is counted from 0, so that a rate of it is known from the start.
+const OUTCOMES: [Outcome; 5] =
+    [Outcome::Ok, Outcome::Error, Outcome::Refused, Outcome::Held, Outcome::Aborted];
+
 /// What the gateway counts.
-#[derive(Default)]
 pub struct Metrics {
     exchanges: Mutex<BTreeMap<&'static str, u64>>,
     strangers: Mutex<BTreeMap<&'static str, u64>>,
@@ -37,6 +40,18 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ("hansard_held_exchanges", "gauge", "Exchanges that wait for somebody's approval"),
     ("hansard_disk_low", "gauge", "1 while the disk is below its floor and nothing new is admitted"),
 ];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            exchanges: Mutex::new(OUTCOMES.map(|outcome| (outcome.as_str(), 0)).into()),
+            strangers: Mutex::default(),
+            unrecorded: AtomicU64::new(0),
+            mismatches: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+        }
+    }
+}
 
 impl Metrics {
     pub(crate) fn exchange(&self, outcome: Outcome) {

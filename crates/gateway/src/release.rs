@@ -49,6 +49,12 @@ impl Gathered {
         std::mem::take(&mut self.decoded).freeze()
     }
 
+    /// An empty one with room for as much as this one holds, so that a window is not moved while it grows.
+    fn successor(&self) -> Self {
+        let room = self.decoded.len() + self.decoded.len() / 16;
+        Self { wire: Vec::with_capacity(self.wire.len()), decoded: BytesMut::with_capacity(room) }
+    }
+
     fn wire_bytes(&self) -> u64 {
         self.wire.iter().map(|part| part.len() as u64).sum()
     }
@@ -240,7 +246,8 @@ impl Rest {
 
     /// Makes the window that is gathered durable, then releases it; meanwhile reads the next.
     async fn record_and_release(&mut self) -> Result<Read, LedgerError> {
-        let mut window = std::mem::take(&mut self.gathered);
+        let successor = self.gathered.successor();
+        let mut window = std::mem::replace(&mut self.gathered, successor);
         let decoded = window.decoded();
         let mut next = None;
         let Self { open, body, gathered, speaks, .. } = self;

@@ -9,10 +9,11 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use record::{BlobClass, BlobRef, Digest, SessionId, Timestamp};
-use registry::{DataKey, Vault, random_bytes};
+use registry::{DataKey, SEAL_ROOM_BYTES, SEAL_TAG_BYTES, Vault, random_bytes};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fs;
+use std::io::Cursor;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -190,7 +191,7 @@ impl Sealer {
             None => (Tag::Plain, payload, Effort::Usual),
         };
         let salt = random_bytes::<SALT_BYTES>();
-        let mut entries = Entries::default();
+        let mut entries = Entries { plain: Vec::with_capacity(ENTRY_HEADER_BYTES + stored.len()) };
         let (_, size) = entries.add(tag, &salt, stored);
         let group = self.seal_group_with(effort, class, session, &at.day(), &entries);
         Blob::Sealed { group, size, commit: commit(&salt, stored) }
@@ -217,11 +218,13 @@ impl Sealer {
         entries: &Entries,
     ) -> Group {
         let key = self.key_for(class, session, day);
-        let mut clear = Vec::with_capacity(4 + entries.plain.len() / 2);
-        clear.extend_from_slice(&(entries.plain.len() as u32).to_le_bytes());
-        compress(&entries.plain, effort, &mut clear);
+        // It is compressed and encrypted where it will lie: a window of a long answer is not copied on the way.
         let mut payload = session.0.as_bytes().to_vec();
-        payload.extend_from_slice(&key.key.seal(&context(class, session), &clear));
+        let sealed_from = payload.len();
+        payload.extend_from_slice(&[0; SEAL_ROOM_BYTES]);
+        payload.extend_from_slice(&(entries.plain.len() as u32).to_le_bytes());
+        compress(&entries.plain, effort, &mut payload);
+        key.key.seal_in_place(&context(class, session), &mut payload, sealed_from);
         Group { class, day: day.to_owned(), payload, key }
     }
 
@@ -387,14 +390,20 @@ pub(crate) fn compress(payload: &[u8], effort: Effort, out: &mut Vec<u8>) {
     }
     thread_local! {
         static USUAL: Compressor = of_level(1);
-        static QUICK: Compressor = of_level(-5);
+        static QUICK: Compressor = of_level(-3);
     }
     let compressor = match effort {
         Effort::Usual => &USUAL,
         Effort::Quick => &QUICK,
     };
-    let packed = compressor.with_borrow_mut(|compressor| compressor.compress(payload));
-    out.extend_from_slice(&packed.expect("compressing into memory does not fail"));
+    let start = out.len();
+    // With room for the tag that a sealed group ends with.
+    out.reserve(zstd::zstd_safe::compress_bound(payload.len()) + SEAL_TAG_BYTES);
+    let mut behind = Cursor::new(std::mem::take(out));
+    behind.set_position(start as u64);
+    let packed = compressor.with_borrow_mut(|compressor| compressor.compress_to_buffer(payload, &mut behind));
+    packed.expect("compressing into memory that has room does not fail");
+    *out = behind.into_inner();
 }
 
 /// The payload that was compressed, which has exactly `len` bytes.

@@ -13,6 +13,11 @@ use crate::Secret;
 /// The evidence key's length.
 pub const EVIDENCE_KEY_BYTES: usize = 32;
 
+/// What lies before a sealed payload's ciphertext: its nonce.
+pub const SEAL_ROOM_BYTES: usize = NONCE_LEN;
+/// What lies behind it.
+pub const SEAL_TAG_BYTES: usize = 16;
+
 /// Holds the evidence key. It wraps data keys and the token key; it never seals data itself.
 pub struct Vault {
     key: LessSafeKey,
@@ -79,6 +84,12 @@ impl DataKey {
         seal(&self.key, context, payload)
     }
 
+    /// The same where it lies: of the buffer, everything behind `from` is sealed, and begins with `SEAL_ROOM_BYTES` that
+    /// were left free. Panics where they were not.
+    pub fn seal_in_place(&self, context: &[u8], buffer: &mut Vec<u8>, from: usize) {
+        seal_in_place(&self.key, context, buffer, from);
+    }
+
     /// The payload, or that it was sealed otherwise.
     pub fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
         open(&self.key, context, sealed)
@@ -126,19 +137,21 @@ fn aes(bytes: &[u8]) -> Option<LessSafeKey> {
 }
 
 fn seal(key: &LessSafeKey, context: &[u8], payload: &[u8]) -> Vec<u8> {
-    let nonce = random_bytes::<NONCE_LEN>();
     let mut sealed = Vec::with_capacity(NONCE_LEN + payload.len() + AES_256_GCM.tag_len());
-    sealed.extend_from_slice(&nonce);
+    sealed.extend_from_slice(&[0; NONCE_LEN]);
     sealed.extend_from_slice(payload);
-    let tag = key
-        .seal_in_place_separate_tag(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(context),
-            &mut sealed[NONCE_LEN..],
-        )
-        .expect("a payload of at most a few MiB is within AES-GCM's limits");
-    sealed.extend_from_slice(tag.as_ref());
+    seal_in_place(key, context, &mut sealed, 0);
     sealed
+}
+
+fn seal_in_place(key: &LessSafeKey, context: &[u8], buffer: &mut Vec<u8>, from: usize) {
+    let nonce = random_bytes::<NONCE_LEN>();
+    let (room, payload) = buffer[from..].split_at_mut(NONCE_LEN);
+    room.copy_from_slice(&nonce);
+    let tag = key
+        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), payload)
+        .expect("a payload of at most a few MiB is within AES-GCM's limits");
+    buffer.extend_from_slice(tag.as_ref());
 }
 
 fn open(key: &LessSafeKey, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, VaultError> {

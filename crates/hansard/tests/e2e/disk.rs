@@ -24,6 +24,16 @@ async fn until_it_answers(gateway: &Gateway, token: &str) {
     }
 }
 
+/// Waits until a query is refused for want of space. Once is not enough to ask: whoever sees the disk low gives back
+/// what the write-ahead log holds of it, and some queries more pass before that is full as well.
+async fn until_it_refuses(gateway: &Gateway, token: &str) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while query(gateway, token).await.status != 503 {
+        assert!(Instant::now() < until, "it goes on with no space left: {}", gateway.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 fn gaps(gateway: &Gateway) -> Vec<Value> {
     gateway.records(&[]).into_iter().filter(|record| record["kind"] == "gap").collect()
 }
@@ -117,18 +127,12 @@ fn a_disk_that_is_full_keeps_what_was_answered_and_takes_up_work_again() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         // A twentieth of 64 MB is kept for closing what is open: 8 MB are soon written.
         fill(&ballast, 8);
-        let until = Instant::now() + Duration::from_secs(60);
-        while gateway.metric("hansard_disk_low").await < 1.0 {
-            assert!(Instant::now() < until, "the floor was not seen: {}", gateway.log());
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        assert_eq!(query(&gateway, &token).await.status, 503, "nothing new below the floor");
+        until_it_refuses(&gateway, &token).await;
         // Now the floor itself is gone, while records are open.
         std::fs::remove_file(&ballast).unwrap();
         until_it_answers(&gateway, &token).await;
         fill(&ballast, 0);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(query(&gateway, &token).await.status, 503);
+        until_it_refuses(&gateway, &token).await;
         assert!(!upstream.asked().is_empty());
         std::fs::remove_file(&ballast).unwrap();
         until_it_answers(&gateway, &token).await;
