@@ -19,8 +19,7 @@ pub(crate) fn pack(leaves: &[Vec<u8>]) -> Vec<u8> {
         plain.extend_from_slice(&(leaf.len() as u32).to_le_bytes());
         plain.extend_from_slice(leaf);
     }
-    let mut packed = Vec::with_capacity(MAGIC.len() + 4 + whole / 2);
-    packed.extend_from_slice(MAGIC);
+    let mut packed = MAGIC.to_vec();
     packed.extend_from_slice(&(whole as u32).to_le_bytes());
     compress(&plain, Effort::Quick, &mut packed);
     packed

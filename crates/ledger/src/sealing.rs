@@ -9,7 +9,7 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use record::{BlobClass, BlobRef, Digest, SessionId, Timestamp};
-use registry::{DataKey, SEAL_ROOM_BYTES, SEAL_TAG_BYTES, Vault, random_bytes};
+use registry::{DataKey, SEAL_ROOM_BYTES, Vault, random_bytes};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fs;
@@ -107,6 +107,7 @@ impl Entries {
 
     fn add(&mut self, tag: Tag, salt: &[u8], bytes: &[u8]) -> (u64, u64) {
         let at = self.plain.len() as u64;
+        self.plain.reserve(ENTRY_HEADER_BYTES + bytes.len());
         self.plain.push(tag as u8);
         self.plain.extend_from_slice(salt);
         self.plain.extend_from_slice(bytes);
@@ -191,7 +192,7 @@ impl Sealer {
             None => (Tag::Plain, payload, Effort::Usual),
         };
         let salt = random_bytes::<SALT_BYTES>();
-        let mut entries = Entries { plain: Vec::with_capacity(ENTRY_HEADER_BYTES + stored.len()) };
+        let mut entries = Entries::default();
         let (_, size) = entries.add(tag, &salt, stored);
         let group = self.seal_group_with(effort, class, session, &at.day(), &entries);
         Blob::Sealed { group, size, commit: commit(&salt, stored) }
@@ -397,8 +398,7 @@ pub(crate) fn compress(payload: &[u8], effort: Effort, out: &mut Vec<u8>) {
         Effort::Quick => &QUICK,
     };
     let start = out.len();
-    // With room for the tag that a sealed group ends with.
-    out.reserve(zstd::zstd_safe::compress_bound(payload.len()) + SEAL_TAG_BYTES);
+    out.reserve(zstd::zstd_safe::compress_bound(payload.len()));
     let mut behind = Cursor::new(std::mem::take(out));
     behind.set_position(start as u64);
     let packed = compressor.with_borrow_mut(|compressor| compressor.compress_to_buffer(payload, &mut behind));

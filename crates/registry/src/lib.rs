@@ -25,7 +25,6 @@ pub use signing_key::SigningKey;
 pub use sisters::{API_HEADER, SISTERS};
 pub use token::UpstreamToken;
 pub use vault::{
-    DataKey, EVIDENCE_KEY_BYTES, SEAL_ROOM_BYTES, SEAL_TAG_BYTES, TokenKey, Vault, VaultError, fingerprint,
-    random_bytes,
+    DataKey, EVIDENCE_KEY_BYTES, SEAL_ROOM_BYTES, TokenKey, Vault, VaultError, fingerprint, random_bytes,
 };
 pub use virtual_key::{IssuedKey, issue_virtual_key};

@@ -15,8 +15,6 @@ pub const EVIDENCE_KEY_BYTES: usize = 32;
 
 /// What lies before a sealed payload's ciphertext: its nonce.
 pub const SEAL_ROOM_BYTES: usize = NONCE_LEN;
-/// What lies behind it.
-pub const SEAL_TAG_BYTES: usize = 16;
 
 /// Holds the evidence key. It wraps data keys and the token key; it never seals data itself.
 pub struct Vault {

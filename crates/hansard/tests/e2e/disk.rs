@@ -127,6 +127,11 @@ fn a_disk_that_is_full_keeps_what_was_answered_and_takes_up_work_again() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         // A twentieth of 64 MB is kept for closing what is open: 8 MB are soon written.
         fill(&ballast, 8);
+        let until = Instant::now() + Duration::from_secs(60);
+        while gateway.metric("hansard_disk_low").await < 1.0 {
+            assert!(Instant::now() < until, "the floor was not seen: {}", gateway.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         until_it_refuses(&gateway, &token).await;
         // Now the floor itself is gone, while records are open.
         std::fs::remove_file(&ballast).unwrap();
