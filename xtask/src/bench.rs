@@ -85,8 +85,15 @@ enum Part {
     Storage,
 }
 
-/// Measures the part that is named, or everything; only that is written down.
-pub(crate) fn run(part: Option<&str>) -> Step {
+/// Measures the part that is named, or everything; only that is written down, and only of the build that is made here.
+pub(crate) fn run(args: &[String]) -> Step {
+    let (part, other) = match args {
+        [] => (None, None),
+        [flag, file] if flag == "--binary" => (None, Some(file)),
+        [part] => (Some(part.as_str()), None),
+        [part, flag, file] if flag == "--binary" => (Some(part.as_str()), Some(file)),
+        _ => return Err("bench takes a part, and --binary FILE".to_owned()),
+    };
     let parts: &[Part] = match part {
         None => &[Part::Small, Part::Rules, Part::Pages, Part::Storage],
         Some("small") => &[Part::Small],
@@ -96,11 +103,17 @@ pub(crate) fn run(part: Option<&str>) -> Step {
         Some(other) => return Err(format!("there is no part '{other}': small, rules, pages, storage")),
     };
     programs()?;
-    step("release build", cargo().args(["build", "--release", "--locked", "--package", "hansard"]))?;
+    let binary = match other {
+        Some(file) => PathBuf::from(file),
+        None => {
+            step("release build", cargo().args(["build", "--release", "--locked", "--package", "hansard"]))?;
+            root().join("target/release/hansard")
+        }
+    };
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-    let report = runtime.block_on(measure(parts))?;
+    let report = runtime.block_on(measure(parts, &binary))?;
     println!("{report}");
-    if part.is_some() {
+    if part.is_some() || other.is_some() {
         return Ok(());
     }
     let commit =
@@ -123,14 +136,13 @@ pub(crate) fn programs() -> Step {
     tools::apt_install(&missing)
 }
 
-async fn measure(parts: &[Part]) -> Result<String, String> {
+async fn measure(parts: &[Part], program: &Path) -> Result<String, String> {
     let folder = root().join("target/bench");
     let (direct, _upstream) = upstream(&folder)?;
     let proxy = free_port();
     let between = nginx(&folder, "proxy", &proxy_conf(proxy, &direct))?;
-    let binary = root().join("target/release/hansard");
     let storage = Storage::start(streams::ROWS).await;
-    let binary = binary.to_str().unwrap_or_default();
+    let binary = program.to_str().ok_or("the binary's path is no text")?;
     let world = World::with_storage(binary, &direct, Some(&storage.address), "").await;
     let gateway = world.gateway();
     let token = world.issuer.token("bench@example.com", &["data"]);
@@ -152,6 +164,7 @@ async fn measure(parts: &[Part]) -> Result<String, String> {
         rules(&mut report, &folder, &targets, binary).await?;
     }
     if parts.contains(&Part::Pages) {
+        start_job(&gateway, &token).await?;
         let (before, count) = (kept_since(&families, 0)?, recorded(&gateway).await);
         let page = script(&folder, "page.lua", &token, PAGE)?;
         let title = "`getQueryResults`, one page of 30,000 rows (10 MB), 4 connections";
@@ -168,7 +181,7 @@ async fn measure(parts: &[Part]) -> Result<String, String> {
     }
     if parts.contains(&Part::Storage) {
         streams::table(&mut report, &folder, &storage, &gateway, &token).await?;
-        let _ = writeln!(report, "{}", streams::slow_reader(&world, &gateway).await?);
+        let _ = writeln!(report, "{}", streams::slow_reader(program, &world, &gateway).await?);
     }
     let _ = writeln!(
         report,
@@ -242,6 +255,16 @@ fn kept_since(journal: &Path, before: u64) -> Result<u64, String> {
 /// Exchanges so far.
 async fn recorded(gateway: &testkit::Gateway) -> f64 {
     gateway.metric("hansard_exchanges_total{outcome=\"ok\"}").await
+}
+
+/// Starts the job whose pages are asked for: nobody is shown the results of a job that is not theirs.
+async fn start_job(gateway: &testkit::Gateway, token: &str) -> Step {
+    let url = format!("{}/bigquery/v2/projects/p/queries", gateway.url);
+    let answer = testkit::ask("POST", &url, token, r#"{"query":"SELECT 1","useLegacySql":false}"#).await;
+    match answer.status {
+        200 => Ok(()),
+        status => Err(format!("the job of the pages could not be started: {status}")),
+    }
 }
 
 /// How much memory a result of 1 GB takes while it passes.

@@ -19,7 +19,7 @@ const HELP: &str = "cargo xtask COMMAND
   tidy    only the checks of structure
   docs    writes the documents that are made from the code (--check: only compares)
   bench   prints direct, nginx and hansard side by side; writes docs/performance.md
-          (or a part of it, not written down: bench small|rules|pages|storage)
+          (or a part of it, not written down: bench small|rules|pages|storage; --binary FILE: of another build)
   fuzz    lets hostile bytes at every parser, 30 seconds each (or: fuzz SECONDS)
   soak    the long versions of the tests (or: soak KILLS EXCHANGES); writes docs/soak.md";
 
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Some("tools") => tools::install().map(|_| ()),
         Some("tidy") => tidy::run(),
         Some("docs") => docs::run(args.iter().any(|arg| arg == "--check")),
-        Some("bench") => bench::run(args.get(1).map(String::as_str)),
+        Some("bench") => bench::run(&args[1..]),
         Some("fuzz") => {
             fuzz::run(args.get(1).and_then(|text| text.parse().ok()).unwrap_or(fuzz::SECONDS)).map(|_| ())
         }

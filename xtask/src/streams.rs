@@ -114,8 +114,8 @@ async fn measure(way: &Way) -> Result<Rate, String> {
 }
 
 /// How much memory gateway and sidecar take while a slow client reads 1 GB of rows through both.
-pub(crate) async fn slow_reader(world: &World, gateway: &Gateway) -> Result<String, String> {
-    let sidecar = Sidecar::start(&crate::root().join("target/release/hansard"), world, gateway);
+pub(crate) async fn slow_reader(binary: &Path, world: &World, gateway: &Gateway) -> Result<String, String> {
+    let sidecar = Sidecar::start(binary, world, gateway);
     let client = StorageClient::new(&sidecar.url, "");
     let pids = [gateway.pid(), sidecar.pid()];
     for pid in pids {
