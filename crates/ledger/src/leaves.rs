@@ -20,7 +20,6 @@ pub(crate) fn pack(leaves: &[Vec<u8>]) -> Vec<u8> {
         plain.extend_from_slice(leaf);
     }
     let mut packed = MAGIC.to_vec();
-    packed.extend_from_slice(&(whole as u32).to_le_bytes());
     compress(&plain, Effort::Quick, &mut packed);
     packed
 }
@@ -34,12 +33,7 @@ pub(crate) struct Leaves {
 impl Leaves {
     /// None for what is no frame of leaves.
     pub(crate) fn unpack(payload: &[u8]) -> Option<Self> {
-        let (len, packed) = payload.strip_prefix(MAGIC)?.split_first_chunk::<4>()?;
-        let len = u32::from_le_bytes(*len) as usize;
-        if len > UNPACKED_BYTES_MAX {
-            return None;
-        }
-        let plain = decompress(packed, len)?;
+        let plain = decompress(payload.strip_prefix(MAGIC)?, UNPACKED_BYTES_MAX)?;
         let mut spans = Vec::new();
         let mut at = 0;
         while at < plain.len() {

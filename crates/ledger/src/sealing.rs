@@ -1,7 +1,9 @@
 //! Blobs: salted, committed to, compressed, sealed with the key of their session, class and day.
 //!
 //! What a session writes in one round is sealed together: small answers compress well beside each other. A
-//! group holds entries of `tag (1) | salt (32) | bytes`; a reference says which group, and where in it.
+//! group is `length (4) | entries, compressed`, an entry `tag (1) | salt (32) | bytes`; a reference says which group, and
+//! where in it. A large payload has a group of its own, of length 0 for it is kept as it is: its one entry's bytes are
+//! `length (4) | payload, compressed`, so that what is committed to, and hashed for it, is the short form.
 //!
 //! Destroying a day's folder destroys its blobs and the keys to them at once; the leaves' commitments stay
 //! valid and, for want of the salt, say nothing about what they committed to.
@@ -24,6 +26,11 @@ use crate::{frame, recorder};
 const COMMIT_CONTEXT: &[u8] = b"hansard/blob/v1\0";
 const SALT_BYTES: usize = 32;
 const ENTRY_HEADER_BYTES: usize = 1 + SALT_BYTES;
+/// Bits of an entry's tag: its payload was packed; its bytes are compressed by themselves.
+const PACKED: u8 = 1;
+const COMPRESSED: u8 = 2;
+/// The length of a group whose entries are not compressed together.
+const AS_THEY_ARE: u32 = 0;
 /// Up to here, a group of short payloads is short itself.
 const SHORT_BYTES: usize = 64 * 1024;
 /// Parsed key files that are kept.
@@ -102,29 +109,18 @@ pub(crate) struct Entries {
 impl Entries {
     /// Adds one; returns where it begins and how many bytes it has.
     pub(crate) fn push(&mut self, loose: &Loose) -> (u64, u64) {
-        self.add(Tag::Plain, &loose.salt, &loose.payload)
-    }
-
-    fn add(&mut self, tag: Tag, salt: &[u8], bytes: &[u8]) -> (u64, u64) {
         let at = self.plain.len() as u64;
-        self.plain.reserve(ENTRY_HEADER_BYTES + bytes.len());
-        self.plain.push(tag as u8);
-        self.plain.extend_from_slice(salt);
-        self.plain.extend_from_slice(bytes);
-        (at, bytes.len() as u64)
+        self.plain.reserve(ENTRY_HEADER_BYTES + loose.payload.len());
+        self.plain.push(0);
+        self.plain.extend_from_slice(&loose.salt);
+        self.plain.extend_from_slice(&loose.payload);
+        (at, loose.payload.len() as u64)
     }
 
     /// Whether another group should begin.
     pub(crate) fn is_full(&self) -> bool {
         self.plain.len() >= GROUP_BYTES
     }
-}
-
-/// How an entry's bytes are to be read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tag {
-    Plain = 0,
-    Packed = 1,
 }
 
 /// A data key, and whether its wrapped form is already on the disk.
@@ -187,15 +183,20 @@ impl Sealer {
     pub(crate) fn seal(&self, class: BlobClass, session: SessionId, at: Timestamp, payload: &[u8]) -> Blob {
         let packed = if class == BlobClass::Rows { self.packing.pack(payload) } else { None };
         let (tag, stored, effort) = match &packed {
-            Some(packed) => (Tag::Packed, packed.as_slice(), Effort::Usual),
-            None if class == BlobClass::Rows => (Tag::Plain, payload, Effort::Quick),
-            None => (Tag::Plain, payload, Effort::Usual),
+            Some(packed) => (PACKED | COMPRESSED, packed.as_slice(), Effort::Usual),
+            None if class == BlobClass::Rows => (COMPRESSED, payload, Effort::Quick),
+            None => (COMPRESSED, payload, Effort::Usual),
         };
         let salt = random_bytes::<SALT_BYTES>();
-        let mut entries = Entries::default();
-        let (_, size) = entries.add(tag, &salt, stored);
-        let group = self.seal_group_with(effort, class, session, &at.day(), &entries);
-        Blob::Sealed { group, size, commit: commit(&salt, stored) }
+        let (group, (size, commit)) = self.seal_with(class, session, &at.day(), |out| {
+            out.extend_from_slice(&AS_THEY_ARE.to_le_bytes());
+            out.push(tag);
+            out.extend_from_slice(&salt);
+            let from = out.len();
+            compress(stored, effort, out);
+            ((out.len() - from) as u64, commit(&salt, &out[from..]))
+        });
+        Blob::Sealed { group, size, commit }
     }
 
     /// Compresses and seals what a session wrote.
@@ -207,26 +208,25 @@ impl Sealer {
         entries: &Entries,
     ) -> Group {
         let effort = if entries.plain.len() <= SHORT_BYTES { Effort::Quick } else { Effort::Usual };
-        self.seal_group_with(effort, class, session, day, entries)
+        self.seal_with(class, session, day, |out| compress(&entries.plain, effort, out)).0
     }
 
-    fn seal_group_with(
+    /// Seals what is written behind the session's name, where it will lie: a window of a long answer is not copied on the
+    /// way. Also gives what the writing gave.
+    fn seal_with<T>(
         &self,
-        effort: Effort,
         class: BlobClass,
         session: SessionId,
         day: &str,
-        entries: &Entries,
-    ) -> Group {
+        write: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> (Group, T) {
         let key = self.key_for(class, session, day);
-        // It is compressed and encrypted where it will lie: a window of a long answer is not copied on the way.
         let mut payload = session.0.as_bytes().to_vec();
         let sealed_from = payload.len();
         payload.extend_from_slice(&[0; SEAL_ROOM_BYTES]);
-        payload.extend_from_slice(&(entries.plain.len() as u32).to_le_bytes());
-        compress(&entries.plain, effort, &mut payload);
+        let written = write(&mut payload);
         key.key.seal_in_place(&context(class, session), &mut payload, sealed_from);
-        Group { class, day: day.to_owned(), payload, key }
+        (Group { class, day: day.to_owned(), payload, key }, written)
     }
 
     fn key_for(&self, class: BlobClass, session: SessionId, day: &str) -> Arc<SessionKey> {
@@ -252,10 +252,17 @@ impl Sealer {
         if commit(&header[1..], bytes) != blob.commit {
             return Err(damaged());
         }
-        match header[0] {
-            tag if tag == Tag::Plain as u8 => Ok(bytes.to_vec()),
-            tag if tag == Tag::Packed as u8 => self.packing.unpack(bytes).ok_or_else(damaged),
-            _ => Err(damaged()),
+        let tag = header[0];
+        if tag & !(PACKED | COMPRESSED) != 0 {
+            return Err(damaged());
+        }
+        let stored = match tag & COMPRESSED != 0 {
+            true => decompress(bytes, GROUP_BYTES_MAX).ok_or_else(damaged)?,
+            false => bytes.to_vec(),
+        };
+        match tag & PACKED != 0 {
+            true => self.packing.unpack(&stored).ok_or_else(damaged),
+            false => Ok(stored),
         }
     }
 
@@ -305,12 +312,10 @@ impl Sealer {
         let sealed = payload.strip_prefix(session.0.as_bytes().as_slice()).ok_or_else(damaged)?;
         let day = blob.segment.split('/').next().unwrap_or_default();
         let clear = self.open_with_any_key(blob.class, session, day, sealed)?;
-        let (len, packed) = clear.split_first_chunk::<4>().ok_or_else(damaged)?;
-        let len = u32::from_le_bytes(*len) as usize;
-        if len > GROUP_BYTES_MAX {
-            return Err(damaged());
+        match clear.split_first_chunk::<4>() {
+            Some((len, entries)) if u32::from_le_bytes(*len) == AS_THEY_ARE => Ok(entries.to_vec()),
+            _ => decompress(&clear, GROUP_BYTES_MAX).ok_or_else(damaged),
         }
-        decompress(packed, len).ok_or_else(damaged)
     }
 
     /// A session has one key a day, or several after restarts.
@@ -383,7 +388,7 @@ pub(crate) enum Effort {
     Quick,
 }
 
-/// Appends the compressed payload. A compressor's tables are large, so each thread keeps its own.
+/// Appends the payload's length and the payload, compressed. A compressor's tables are large, so each thread keeps its own.
 pub(crate) fn compress(payload: &[u8], effort: Effort, out: &mut Vec<u8>) {
     type Compressor = RefCell<zstd::bulk::Compressor<'static>>;
     fn of_level(level: i32) -> Compressor {
@@ -397,6 +402,7 @@ pub(crate) fn compress(payload: &[u8], effort: Effort, out: &mut Vec<u8>) {
         Effort::Usual => &USUAL,
         Effort::Quick => &QUICK,
     };
+    out.extend_from_slice(&u32::try_from(payload.len()).expect("payloads are bounded").to_le_bytes());
     let start = out.len();
     out.reserve(zstd::zstd_safe::compress_bound(payload.len()));
     let mut behind = Cursor::new(std::mem::take(out));
@@ -406,11 +412,16 @@ pub(crate) fn compress(payload: &[u8], effort: Effort, out: &mut Vec<u8>) {
     *out = behind.into_inner();
 }
 
-/// The payload that was compressed, which has exactly `len` bytes.
-pub(crate) fn decompress(packed: &[u8], len: usize) -> Option<Vec<u8>> {
+/// The payload that was compressed; none if it is not whole, or longer than that.
+pub(crate) fn decompress(compressed: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
     thread_local! {
         static DECOMPRESSOR: RefCell<zstd::bulk::Decompressor<'static>> =
             RefCell::new(zstd::bulk::Decompressor::new().expect("without a dictionary"));
+    }
+    let (len, packed) = compressed.split_first_chunk::<4>()?;
+    let len = u32::from_le_bytes(*len) as usize;
+    if len > bytes_max {
+        return None;
     }
     let plain = DECOMPRESSOR.with_borrow_mut(|decompressor| decompressor.decompress(packed, len));
     plain.ok().filter(|plain| plain.len() == len)
@@ -451,4 +462,99 @@ pub(crate) fn leaf_hash(leaf: &[u8]) -> Digest {
     hash.update(&[0]);
     hash.update(leaf);
     Digest(hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packs what is the same text twice.
+    struct Twice;
+
+    impl Packing for Twice {
+        fn pack(&self, payload: &[u8]) -> Option<Vec<u8>> {
+            let (half, other) = payload.split_at(payload.len() / 2);
+            (half == other).then(|| half.to_vec())
+        }
+
+        fn unpack(&self, packed: &[u8]) -> Option<Vec<u8>> {
+            Some(packed.repeat(2))
+        }
+    }
+
+    struct Folder(Sealer, SessionId);
+
+    impl Folder {
+        fn new(test: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("hansard-sealing-{test}-{}", std::process::id()));
+            let layout = Layout::new(&root);
+            layout.create().unwrap();
+            let vault = Vault::from_text(&Vault::new_key_text()).unwrap();
+            Self(Sealer::new(Arc::new(vault), layout, Arc::new(Twice)), SessionId::new(now()))
+        }
+
+        /// Puts a group into its file, and reads an entry of it.
+        fn read(&self, group: Group, size: u64, commit: Digest) -> Result<Vec<u8>, LedgerError> {
+            static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
+            let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let segment = format!("{}/{number:06}", group.day);
+            let path = self.0.layout.blob_segment(group.class, &segment);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let mut framed = Vec::new();
+            frame::push(&mut framed, &group.payload);
+            fs::write(path, &framed).unwrap();
+            let len = framed.len() as u64;
+            let blob = BlobRef { class: group.class, segment, offset: 0, len, at: 0, size, commit };
+            self.0.open(self.1, &blob)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(self.0.layout.root());
+        }
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_micros(1_800_000_000_000_000)
+    }
+
+    #[test]
+    fn a_large_payload_comes_back_in_every_form() {
+        let folder = Folder::new("large");
+        for (class, payload) in [
+            (BlobClass::Rows, b"0123456789".repeat(30_000)),
+            (BlobClass::Rows, [b"0123456789".repeat(30_000), b"!".to_vec()].concat()),
+            (BlobClass::Statements, b"SELECT 1;\n".repeat(20_000)),
+        ] {
+            let seal = || match folder.0.seal(class, folder.1, now(), &payload) {
+                Blob::Sealed { group, size, commit } => (group, size, commit),
+                Blob::Loose(_) => unreachable!("it is sealed by itself"),
+            };
+            let (group, size, commit) = seal();
+            assert!(group.payload.len() < payload.len() / 10, "it is compressed");
+            assert_eq!(folder.read(group, size, commit).unwrap(), payload);
+            let (group, size, _) = seal();
+            let other = folder.read(group, size, commit);
+            assert!(matches!(other, Err(LedgerError::Damaged(_))), "each has a salt of its own");
+        }
+    }
+
+    #[test]
+    fn what_was_packed_and_compressed_with_its_group_is_still_read() {
+        let folder = Folder::new("older");
+        let salt = [7; SALT_BYTES];
+        let entries = Entries { plain: [&[PACKED], salt.as_slice(), b"half"].concat() };
+        let group = folder.0.seal_group(BlobClass::Rows, folder.1, &now().day(), &entries);
+        assert_eq!(folder.read(group, 4, commit(&salt, b"half")).unwrap(), b"halfhalf");
+    }
+
+    #[test]
+    fn an_entry_of_an_unknown_form_is_damage() {
+        let folder = Folder::new("unknown");
+        let salt = [7; SALT_BYTES];
+        let entries = Entries { plain: [&[4], salt.as_slice(), b"half"].concat() };
+        let group = folder.0.seal_group(BlobClass::Rows, folder.1, &now().day(), &entries);
+        assert!(matches!(folder.read(group, 4, commit(&salt, b"half")), Err(LedgerError::Damaged(_))));
+    }
 }
