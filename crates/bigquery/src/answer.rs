@@ -125,8 +125,8 @@ impl ReadBody {
                 None => return self.end(),
             };
             match self.chunk(wire) {
-                // All of it was taken out, or waits in the unpacker.
-                Ok(chunk) if chunk.wire.is_empty() && chunk.decoded.is_empty() => continue,
+                // All of it was taken out.
+                Ok(chunk) if chunk.decoded.is_empty() && chunk.packed.is_none() => continue,
                 other => return Some(other),
             }
         }
@@ -158,21 +158,21 @@ impl ReadBody {
     }
 
     fn chunk(&mut self, wire: Bytes) -> Result<Chunk, UpstreamFault> {
-        let decoded = match &mut self.unpack {
-            None => wire.clone(),
+        match &mut self.unpack {
+            None => self.edited(wire, None),
             Some(unpack) => {
                 let unpacked = unpack.write_all(&wire).and_then(|()| unpack.flush());
                 unpacked.map_err(|_| UpstreamFault("its gzip is damaged".to_owned()))?;
-                Bytes::from(std::mem::take(unpack.get_mut()))
+                let decoded = Bytes::from(std::mem::take(unpack.get_mut()));
+                self.edited(decoded, Some(wire))
             }
-        };
-        self.edited(wire, decoded)
+        }
     }
 
-    fn edited(&mut self, wire: Bytes, decoded: Bytes) -> Result<Chunk, UpstreamFault> {
+    fn edited(&mut self, decoded: Bytes, packed: Option<Bytes>) -> Result<Chunk, UpstreamFault> {
         if self.editors.is_empty() {
             self.watcher.push(&decoded);
-            return Ok(Chunk { wire, decoded });
+            return Ok(Chunk { decoded, packed });
         }
         // The record learns from the whole answer; the client gets the edited one, which is what is kept.
         self.watcher.push(&decoded);
@@ -183,7 +183,7 @@ impl ReadBody {
             done.map_err(|_| UpstreamFault("its JSON can't be edited as it must be".to_owned()))?;
             edited = out.into();
         }
-        Ok(Chunk { wire: edited.clone(), decoded: edited })
+        Ok(Chunk { decoded: edited, packed: None })
     }
 
     /// The end: packed bytes were whole, and so was what was edited. What the unpacker still held comes first.
@@ -194,7 +194,7 @@ impl ReadBody {
             }
             let rest = Bytes::from(std::mem::take(unpack.get_mut()));
             if !rest.is_empty() {
-                return Some(self.edited(Bytes::new(), rest));
+                return Some(self.edited(rest, Some(Bytes::new())));
             }
         }
         let whole = self.editors.iter().all(Editor::is_done);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::exchange::Gateway;
-use crate::limits::{BATCH_PARTS_MAX, HEADERS_MAX, REPLY_CHUNKS_MAX};
+use crate::limits::{BATCH_PARTS_MAX, HEADERS_MAX, REPLY_PARTS_MAX};
 use crate::refusal::{Reason, Refusal};
 use crate::reply::{CutOff, Reply, ReplyBody};
 use crate::request::{Inspect, Presence, Request, RequestBody};
@@ -51,7 +51,7 @@ impl<U: Upstream> Gateway<U> {
     fn answer_parts(self: Arc<Self>, parts: Vec<Part>, request: Request) -> Reply {
         let boundary = format!("batch_{}", record::RecordId::new(request.received));
         let content_type = format!("multipart/mixed; boundary={boundary}");
-        let (release, released) = mpsc::channel(REPLY_CHUNKS_MAX);
+        let (release, released) = mpsc::channel(REPLY_PARTS_MAX);
         tokio::spawn(async move {
             for part in parts {
                 let (present, presence) = Presence::pair();

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::exchange::Gateway;
 use crate::histories::Histories;
-use crate::limits::{MESSAGES_GATHERED_MAX, REPLY_CHUNKS_MAX};
+use crate::limits::{MESSAGES_GATHERED_MAX, REPLY_WINDOWS_MAX};
 use crate::metrics::Metrics;
 use crate::ownership::Claims;
 use crate::refusal::{Reason, Refusal};
@@ -33,30 +33,51 @@ const CLIENT_LEFT: &str = "the client left, or its session was ended";
 /// A part of the body, gathered until it may leave.
 #[derive(Default)]
 struct Gathered {
-    wire: Vec<Bytes>,
     decoded: BytesMut,
+    packed: Option<Vec<Bytes>>,
+}
+
+/// A part of the body that is gathered: what is recorded, and what leaves.
+struct Window {
+    decoded: Bytes,
+    /// Of a packed body, what the wire carries.
+    packed: Option<Vec<Bytes>>,
 }
 
 impl Gathered {
     fn take(&mut self, chunk: Chunk) {
-        if !chunk.wire.is_empty() {
-            self.wire.push(chunk.wire);
-        }
         self.decoded.extend_from_slice(&chunk.decoded);
+        if let Some(packed) = chunk.packed {
+            self.packed.get_or_insert_default().push(packed);
+        }
     }
 
-    fn decoded(&mut self) -> Bytes {
-        std::mem::take(&mut self.decoded).freeze()
+    fn into_window(self) -> Window {
+        Window { decoded: self.decoded.freeze(), packed: self.packed }
     }
 
     /// An empty one with room for as much as this one holds, so that a window is not moved while it grows.
     fn successor(&self) -> Self {
         let room = self.decoded.len() + self.decoded.len() / 16;
-        Self { wire: Vec::with_capacity(self.wire.len()), decoded: BytesMut::with_capacity(room) }
+        Self { decoded: BytesMut::with_capacity(room), packed: None }
+    }
+}
+
+impl Window {
+    fn wire_bytes(&self) -> u64 {
+        match &self.packed {
+            Some(packed) => packed.iter().map(|part| part.len() as u64).sum(),
+            None => self.decoded.len() as u64,
+        }
     }
 
-    fn wire_bytes(&self) -> u64 {
-        self.wire.iter().map(|part| part.len() as u64).sum()
+    /// What leaves, in one piece.
+    fn into_wire(self) -> Bytes {
+        match self.packed {
+            Some(mut packed) if packed.len() == 1 => packed.remove(0),
+            Some(packed) => packed.concat().into(),
+            None => self.decoded,
+        }
     }
 }
 
@@ -103,14 +124,16 @@ pub(crate) async fn behind<U: Upstream>(
         () = presence.left() => Read::left(),
     };
     if let (Read::Window | Read::End, Some(refusal)) = (&read, claims.too_many(&*body)) {
-        return refused_for_its_rows(gateway, open, claims, body, (refusal, &times, manner)).await;
+        return Box::pin(refused_for_its_rows(gateway, open, claims, body, (refusal, &times, manner))).await;
     }
     match read {
         Read::Window => {
-            if open.window(gathered.decoded()).await.is_err() {
+            let next = gathered.successor();
+            let first = gathered.into_window();
+            if open.window(first.decoded.clone()).await.is_err() {
                 return withhold(gateway, id, manner);
             }
-            let (release, released) = mpsc::channel(REPLY_CHUNKS_MAX);
+            let (release, released) = mpsc::channel(REPLY_WINDOWS_MAX);
             failpoint("mid_body");
             let rest = Rest {
                 open,
@@ -119,19 +142,18 @@ pub(crate) async fn behind<U: Upstream>(
                 clock: gateway.clock.clone(),
                 body,
                 times,
-                gathered,
+                gathered: next,
                 release,
                 metrics: gateway.metrics.clone(),
                 histories: gateway.histories.clone(),
                 wire_bytes: 0,
                 speaks: manner.speaks,
             };
-            tokio::spawn(rest.run());
+            tokio::spawn(rest.run(first));
             Reply::from_parts(head, ReplyBody::Released(released))
         }
         Read::End => {
-            let wire_bytes = gathered.wire_bytes();
-            let decoded = gathered.decoded();
+            let whole = gathered.into_window();
             let mut learnt = body.learnt();
             failpoint("last_byte");
             let mismatched = claims.mismatched(&learnt);
@@ -139,10 +161,10 @@ pub(crate) async fn behind<U: Upstream>(
             let (session, ended) = claims.ended(&learnt, has_failed);
             gateway.histories.ended(session, &ended, gateway.clock.now());
             if !claims.learn(&mut learnt, gateway.clock.now()).await {
-                return unclaimed(gateway, open, learnt, manner, &times).await;
+                return Box::pin(unclaimed(gateway, open, learnt, manner, &times)).await;
             }
             let trailers = trailed(&mut learnt, id);
-            let closing = closing(&times, learnt, wire_bytes);
+            let closing = closing(&times, learnt, whole.wire_bytes());
             gateway.metrics.exchange(closing.outcome);
             if !closing.statement.decided_as.is_empty() {
                 gateway.metrics.mismatch();
@@ -150,23 +172,23 @@ pub(crate) async fn behind<U: Upstream>(
             if let Some(job) = mismatched {
                 gateway.stop_mismatch(claims.by(), &job, id).await;
             }
-            if open.close(closing, decoded).await.is_err() {
+            if open.close(closing, whole.decoded.clone()).await.is_err() {
                 return withhold(gateway, id, manner);
             }
             failpoint("answered");
-            let whole = join(gathered.wire);
+            let wire = whole.into_wire();
             match trailers {
-                None => Reply::from_parts(head, crate::full(whole)),
-                Some(trailers) => Reply::from_parts(head, ReplyBody::trailed(whole, trailers)),
+                None => Reply::from_parts(head, crate::full(wire)),
+                Some(trailers) => Reply::from_parts(head, ReplyBody::trailed(wire, trailers)),
             }
         }
         Read::Broken(fault) => {
             let undo = claims.undo().to_vec();
             let mut learnt = body.learnt();
             if !claims.learn(&mut learnt, gateway.clock.now()).await {
-                return unclaimed(gateway, open, learnt, manner, &times).await;
+                return Box::pin(unclaimed(gateway, open, learnt, manner, &times)).await;
             }
-            broken_before_release(gateway, (open, undo), fault, &times, manner).await
+            Box::pin(broken_before_release(gateway, (open, undo), fault, &times, manner)).await
         }
     }
 }
@@ -226,8 +248,7 @@ struct Rest {
 
 impl Rest {
     /// While a window becomes durable, the next one is read: never more than that.
-    async fn run(mut self) {
-        let first = std::mem::take(&mut self.gathered.wire);
+    async fn run(mut self, first: Window) {
         let mut read = self.release_then(first, None).await;
         loop {
             if let (Read::Window | Read::End, Some(refusal)) = (&read, self.claims.too_many(&*self.body)) {
@@ -247,12 +268,12 @@ impl Rest {
     /// Makes the window that is gathered durable, then releases it; meanwhile reads the next.
     async fn record_and_release(&mut self) -> Result<Read, LedgerError> {
         let successor = self.gathered.successor();
-        let mut window = std::mem::replace(&mut self.gathered, successor);
-        let decoded = window.decoded();
+        let window = std::mem::replace(&mut self.gathered, successor).into_window();
         let mut next = None;
         let Self { open, body, gathered, speaks, .. } = self;
         {
-            let (recording, reading) = (open.window(decoded), fill(&mut **body, gathered, *speaks));
+            let (recording, reading) =
+                (open.window(window.decoded.clone()), fill(&mut **body, gathered, *speaks));
             tokio::pin!(recording, reading);
             loop {
                 tokio::select! {
@@ -261,11 +282,11 @@ impl Rest {
                 }
             }
         }
-        Ok(self.release_then(window.wire, next).await)
+        Ok(self.release_then(window, next).await)
     }
 
     /// Gives a durable window to the client; then reads on, unless the next was read already.
-    async fn release_then(&mut self, window: Vec<Bytes>, next: Option<Read>) -> Read {
+    async fn release_then(&mut self, window: Window, next: Option<Read>) -> Read {
         if !self.let_go(window).await {
             return Read::left();
         }
@@ -280,24 +301,22 @@ impl Rest {
         }
     }
 
-    /// Gives the parts of a window to the client; false if it left. A slow client slows the upstream.
-    async fn let_go(&mut self, window: Vec<Bytes>) -> bool {
-        for part in window {
-            self.wire_bytes += part.len() as u64;
-            let sent = tokio::select! {
-                sent = self.release.send(Ok(Frame::data(part))) => sent.is_ok(),
-                () = ended(&mut self.ending) => false,
-            };
-            if !sent {
-                return false;
-            }
+    /// Gives a window to the client; false if it left. A slow client slows the upstream.
+    async fn let_go(&mut self, window: Window) -> bool {
+        let wire = window.into_wire();
+        if wire.is_empty() {
+            return true;
         }
-        true
+        self.wire_bytes += wire.len() as u64;
+        tokio::select! {
+            sent = self.release.send(Ok(Frame::data(wire))) => sent.is_ok(),
+            () = ended(&mut self.ending) => false,
+        }
     }
 
     async fn close_at_end(mut self) {
-        let last = self.gathered.decoded();
-        let wire_bytes = self.wire_bytes + self.gathered.wire_bytes();
+        let last = std::mem::take(&mut self.gathered).into_window();
+        let wire_bytes = self.wire_bytes + last.wire_bytes();
         let mut learnt = self.body.learnt();
         failpoint("last_byte");
         let (session, ended) = self.claims.ended(&learnt, has_failed(&self.times, &learnt));
@@ -313,16 +332,15 @@ impl Rest {
         if !closing.statement.decided_as.is_empty() {
             self.metrics.mismatch();
         }
-        let Self { open, release, gathered, .. } = self;
-        let closed = open.close(closing, last).await;
+        let Self { open, release, .. } = self;
+        let closed = open.close(closing, last.decoded.clone()).await;
         if closed.is_err() {
             let _ = release.send(Err(crate::reply::CutOff)).await;
             return;
         }
-        for part in gathered.wire {
-            if release.send(Ok(Frame::data(part))).await.is_err() {
-                return;
-            }
+        let wire = last.into_wire();
+        if !wire.is_empty() && release.send(Ok(Frame::data(wire))).await.is_err() {
+            return;
         }
         if let Some(trailers) = trailers {
             let _ = release.send(Ok(Frame::trailers(trailers))).await;
@@ -505,15 +523,6 @@ pub(crate) fn stamp(headers: &mut HeaderMap, id: Option<RecordId>) {
         headers.insert(RECORD_HEADER, value);
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
-}
-
-fn join(mut parts: Vec<Bytes>) -> Bytes {
-    if parts.len() == 1 {
-        return parts.remove(0);
-    }
-    let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    parts.iter().for_each(|part| whole.extend_from_slice(part));
-    whole.freeze()
 }
 
 /// The word in the record.

@@ -418,11 +418,12 @@ pub trait AnswerBody: Send {
     fn learnt(self: Box<Self>) -> Learnt;
 }
 
-/// A part of a body: the bytes for the wire, and what they say.
+/// A part of a body: what it says, and the bytes for the wire where those are others.
 #[derive(Clone, Debug, Default)]
 pub struct Chunk {
-    pub wire: Bytes,
     pub decoded: Bytes,
+    /// Of a packed body; none where the wire carries what is said. One body has one or the other throughout.
+    pub packed: Option<Bytes>,
 }
 
 /// What an answer taught.
