@@ -16,6 +16,10 @@ pub const IDLE_MAX: Duration = Duration::from_secs(90);
 /// Waiting for a TCP connection takes at most so long.
 pub const CONNECT_MAX: Duration = Duration::from_secs(10);
 
+/// The longest frame that is taken of an HTTP/2 stream, and so about the most that is read at a time. 16 KiB, which every
+/// peer must allow (RFC 9113 section 6.5.2), is 64 reads for a message of rows.
+const FRAME_BYTES_MAX: u32 = 256 * 1024;
+
 /// A pooled client whose requests carry bodies of type `B`. Plain `http://` URIs are HTTP/1.1; `https://` is
 /// what ALPN agrees on.
 pub type Https<B> = Client<HttpsConnector<HttpConnector>, B>;
@@ -48,7 +52,7 @@ where
         .https_or_http()
         .enable_http2()
         .wrap_connector(tcp());
-    Ok(builder().http2_only(true).build(connector))
+    Ok(builder().http2_only(true).http2_max_frame_size(FRAME_BYTES_MAX).build(connector))
 }
 
 fn tls() -> Result<rustls::ClientConfig, OutboundError> {
