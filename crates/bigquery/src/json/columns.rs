@@ -8,8 +8,8 @@
 
 use super::scan::{string_end, value_end};
 
-const ROW: &[u8] = b"{\"f\":[";
-const CELL: &[u8] = b"{\"v\":";
+const ROW: &[u8; 6] = b"{\"f\":[";
+const CELL: &[u8; 5] = b"{\"v\":";
 /// Fewer rows are not worth it.
 const ROWS_MIN: usize = 8;
 const COLUMNS_MAX: usize = 10_000;
@@ -54,7 +54,7 @@ fn pack(payload: &[u8]) -> Option<Vec<u8>> {
         at = next + 1;
     }
     // A line feed inside a cell would be taken for its end.
-    let plain = |column: &Vec<u8>| column.iter().filter(|byte| **byte == b'\n').count() == rows;
+    let plain = |column: &Vec<u8>| memchr::memchr_iter(b'\n', column).count() == rows;
     if rows < ROWS_MIN || columns.is_empty() || columns.len() > COLUMNS_MAX || !columns.iter().all(plain) {
         return None;
     }
@@ -90,8 +90,9 @@ fn row(payload: &[u8], at: usize, cells: &mut Vec<(usize, usize)>) -> Option<usi
     }
 }
 
-fn literal(payload: &[u8], at: usize, wanted: &[u8]) -> Option<usize> {
-    payload.get(at..)?.starts_with(wanted).then_some(at + wanted.len())
+/// Behind the literal that stands at `at`; its length is known beforehand, so it is compared as one number.
+fn literal<const N: usize>(payload: &[u8], at: usize, wanted: &[u8; N]) -> Option<usize> {
+    (payload.get(at..)?.first_chunk()? == wanted).then_some(at + N)
 }
 
 fn unpack(packed: &[u8]) -> Option<Vec<u8>> {

@@ -25,6 +25,28 @@ pub(crate) fn quote_or_escape(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// Where the cells end that begin at `at`, as far as they are whole, and texts or nulls as BigQuery writes them:
+/// `{"v":"..."},{"v":null}`.
+pub(crate) fn cells_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(end) = cell_end(bytes, at) {
+        at = end;
+        if bytes.get(at) != Some(&b',') {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
+fn cell_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let (begin, rest) = bytes.get(at..)?.split_first_chunk::<6>()?;
+    if begin == b"{\"v\":\"" {
+        let end = string_end(bytes, at + 6)?;
+        return (bytes.get(end)? == &b'}').then_some(end + 1);
+    }
+    (begin == b"{\"v\":n" && rest.first_chunk()? == b"ull}").then_some(at + 10)
+}
+
 /// Where the string ends whose opening quote stands before `at`: behind its closing quote.
 pub(crate) fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {

@@ -1,6 +1,6 @@
 //! Watches JSON that passes: counts the rows and keeps everything else, in bounded memory.
 
-use super::scan::quote_or_escape;
+use super::scan::{cells_end, quote_or_escape};
 
 /// The part of a body beside its rows that is kept, in bytes.
 const SKELETON_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -28,20 +28,7 @@ impl Watcher {
     pub(crate) fn push(&mut self, part: &[u8]) {
         let mut at = 0;
         while at < part.len() {
-            if self.in_rows {
-                at += self.rows_part(&part[at..]);
-            } else if self.string && !self.in_key && !self.escaped {
-                let end = quote_or_escape(part, at);
-                self.keep(&part[at..end]);
-                at = end;
-                if let Some(byte) = part.get(at) {
-                    self.byte(*byte);
-                    at += 1;
-                }
-            } else {
-                self.byte(part[at]);
-                at += 1;
-            }
+            at += if self.in_rows { self.rows_part(&part[at..]) } else { self.kept_part(&part[at..]) };
         }
     }
 
@@ -62,8 +49,23 @@ impl Watcher {
         (!self.overflowed).then_some(&self.skeleton)
     }
 
+    /// What stands around the rows is kept. Returns how much of `part` that was.
+    fn kept_part(&mut self, part: &[u8]) -> usize {
+        let mut at = 0;
+        while at < part.len() && !self.in_rows {
+            if self.string && !self.in_key && !self.escaped {
+                at = quote_or_escape(part, at);
+            }
+            if let Some(byte) = part.get(at) {
+                self.byte(*byte);
+                at += 1;
+            }
+        }
+        self.keep(&part[..at]);
+        at
+    }
+
     fn byte(&mut self, byte: u8) {
-        self.keep(&[byte]);
         if self.string {
             match byte {
                 _ if self.escaped => self.escaped = false,
@@ -125,6 +127,13 @@ impl Watcher {
                 b'{' | b'[' => {
                     if self.depth == 2 {
                         self.rows += 1;
+                    } else {
+                        // Most of a body is cells, in which nothing is counted.
+                        let end = cells_end(part, at);
+                        if end > at {
+                            at = end;
+                            continue;
+                        }
                     }
                     self.depth += 1;
                 }
@@ -167,7 +176,7 @@ mod tests {
 
     #[test]
     fn rows_are_counted_and_left_out() {
-        let body = r#"{"schema":{"fields":[{"name":"rows"}]},"rows":[{"f":[{"v":"]\"}"}]} , {"f":[]}],"totalRows":"2"}"#;
+        let body = r#"{"schema":{"fields":[{"name":"rows"}]},"rows":[{"f":[{"v":"]\"}"},{"v":"a}]"},{"v":null},{"v":{"v":"b"}}]} , {"f":[]}],"totalRows":"2"}"#;
         for cut in 0..body.len() {
             let mut watcher = Watcher::default();
             watcher.push(&body.as_bytes()[..cut]);
