@@ -92,7 +92,7 @@ impl Desk {
             Some(job) => {
                 let is_marked = !held.mark.is_empty();
                 self.job(&job.project, &job.job).is_some()
-                    || is_marked && self.marked(&held.owner(), &held.mark, held.text, held.at).is_some()
+                    || is_marked && self.marked(&held.owner(), &held.mark, || held.text, held.at).is_some()
             }
             None => {
                 let (owner, asked) = (held.owner(), &held.asked);
@@ -175,11 +175,17 @@ impl Desk {
     }
 
     /// What one principal's mark stood for lately, whatever became of it.
-    pub fn marked(&self, owner: &str, mark: &str, text: Digest, now: Timestamp) -> Option<Arc<Held>> {
+    pub fn marked(
+        &self,
+        owner: &str,
+        mark: &str,
+        text: impl Fn() -> Digest,
+        now: Timestamp,
+    ) -> Option<Arc<Held>> {
         let lately = |held: &Held| held.at.plus_secs(MARKED_SECS) > now || held.is_pending();
         self.find(|held| {
             held.mark == mark
-                && held.text == text
+                && held.text == text()
                 && held.stand != Stand::Superseded
                 && held.job.is_some()
                 && lately(held)

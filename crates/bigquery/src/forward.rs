@@ -59,7 +59,7 @@ const UPLOAD_PARTS_MAX: usize = 4;
 /// Forwards it. Whatever fails is an answer too, with its record.
 pub(crate) async fn forward(bigquery: &BigQuery, mut parts: Forwardable<Plan>) -> Answer {
     if parts.plan.kind == RouteKind::Discovery {
-        return discovery::answer(bigquery, parts).await;
+        return Box::pin(discovery::answer(bigquery, parts)).await;
     }
     let token = match parts.connection().token(parts.account.as_deref(), parts.plan.scope).await {
         Ok(token) => token,
@@ -228,7 +228,7 @@ async fn received(bigquery: &BigQuery, parts: Forwardable<Plan>, answer: Upstrea
     }
     let mut source = Source::Upstream(body);
     if is_filtered(&parts) && head.status.is_success() {
-        source = match jobs_list::filtered(bigquery, &parts, source).await {
+        source = match Box::pin(jobs_list::filtered(bigquery, &parts, source)).await {
             Ok(filtered) => Source::Own(Some(filtered)),
             Err(why) => return failed(parts, StatusCode::BAD_GATEWAY, "badGateway", &why),
         };

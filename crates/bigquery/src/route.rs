@@ -217,6 +217,10 @@ fn segments(path: &str) -> Option<Vec<String>> {
 }
 
 fn match_path(template: &'static str, segments: &[String]) -> Option<BTreeMap<&'static str, String>> {
+    // Most templates differ in length: nothing is taken out of a path for those.
+    if template.split('/').count() != segments.len() {
+        return None;
+    }
     let mut params = BTreeMap::new();
     let mut given = segments.iter();
     for part in template.split('/') {
@@ -236,7 +240,7 @@ fn match_path(template: &'static str, segments: &[String]) -> Option<BTreeMap<&'
         }
         params.insert(name, value.to_owned());
     }
-    given.next().is_none().then_some(params)
+    Some(params)
 }
 
 fn is_custom_verb(value: &str) -> bool {
@@ -251,13 +255,19 @@ pub(crate) fn parse_query(text: &str) -> Result<Vec<(String, String)>, Refusal> 
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decode = |text: &str| percent_decode(&text.replace('+', " ")).ok_or_else(invalid);
+            let decode = |text: &str| match text.contains('+') {
+                true => percent_decode(&text.replace('+', " ")).ok_or_else(invalid),
+                false => percent_decode(text).ok_or_else(invalid),
+            };
             Ok((decode(name)?, decode(value)?))
         })
         .collect()
 }
 
 pub(crate) fn percent_decode(text: &str) -> Option<String> {
+    if !text.contains('%') {
+        return Some(text.to_owned());
+    }
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -24,7 +24,7 @@ use crate::touches::{self, TOUCHES_MAX};
 /// Labels that a job may have at all is 64: with so many of the client's own, ours have no place.
 const CLIENT_LABELS_MAX: usize = 62;
 /// The labels that mark a job.
-pub(crate) const OUR_LABELS: &[&str] = &["hansard_session", "hansard_record"];
+pub(crate) const OUR_LABELS: &[&str; 2] = &["hansard_session", "hansard_record"];
 /// Job ids that the gateway gives.
 pub(crate) const JOB_ID_PREFIX: &str = "hsd_";
 /// `timeoutMs` of `jobs.getQueryResults` where the client says none.
@@ -489,11 +489,11 @@ fn label(
     found: &Members,
     marks: &Marks,
 ) -> Result<(), Refusal> {
-    let ours = [(OUR_LABELS[0], marks.session.to_string()), (OUR_LABELS[1], marks.record.to_string())];
+    let [session, record] = OUR_LABELS;
     match found.iter().find(|(key, _)| key == "labels") {
         None => {
-            let members: Vec<_> = ours.iter().map(|(key, value)| format!("\"{key}\":\"{value}\"")).collect();
-            splice.add_member(object, found.len(), "labels", &format!("{{{}}}", members.join(",")));
+            let labels = format!("{{\"{session}\":\"{}\",\"{record}\":\"{}\"}}", marks.session, marks.record);
+            splice.add_member(object, found.len(), "labels", &labels);
         }
         Some((_, span)) => {
             let Some(labels) = members(text, span.start) else { return Ok(()) };
@@ -501,9 +501,8 @@ fn label(
                 return Err(invalid(format!("The label '{key}' is the gateway's own; take it out.")));
             }
             if labels.len() <= CLIENT_LABELS_MAX {
-                for (key, value) in &ours {
-                    splice.add_member(span, labels.len(), key, &format!("\"{value}\""));
-                }
+                splice.add_member(span, labels.len(), session, &format!("\"{}\"", marks.session));
+                splice.add_member(span, labels.len(), record, &format!("\"{}\"", marks.record));
             }
         }
     }

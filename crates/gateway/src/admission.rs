@@ -27,7 +27,7 @@ const OWN_PRINCIPAL: &str = "hansard/gateway";
 /// What admission came to. The intent is complete, whatever the ruling.
 pub(crate) struct Admission<P> {
     pub(crate) id: RecordId,
-    pub(crate) intent: IntentDraft,
+    pub(crate) intent: Box<IntentDraft>,
     pub(crate) recording: Recording,
     /// What rules say to the client.
     pub(crate) warnings: Vec<String>,
@@ -37,7 +37,7 @@ pub(crate) struct Admission<P> {
 /// What admission came to where nothing could be ruled.
 pub(crate) struct Refused {
     pub(crate) id: RecordId,
-    pub(crate) intent: IntentDraft,
+    pub(crate) intent: Box<IntentDraft>,
     pub(crate) recording: Recording,
 }
 
@@ -450,8 +450,9 @@ impl<U: Upstream> Gateway<U> {
             }
             // What was sent before with this mark is this statement, whatever became of it and whatever holds now.
             let mark = action.retry.as_ref().filter(|_| released.is_none());
-            let marked = mark
-                .and_then(|mark| self.desk.marked(&asker.principal, mark, text_of(action), self.clock.now()));
+            let marked = mark.and_then(|mark| {
+                self.desk.marked(&asker.principal, mark, || text_of(action), self.clock.now())
+            });
             if let Some(held) = marked {
                 known.asker = Some(asker);
                 known.met = Some(Met::Waits { held, rest: None });
@@ -522,7 +523,7 @@ fn intent<P>(
     request: &Request,
     known: &mut Known<P>,
     allowed: bool,
-) -> IntentDraft {
+) -> Box<IntentDraft> {
     let line = line_facts(request);
     let (facts, statement, job, location, labels, text) = match &mut known.action {
         Some(action) => (
@@ -550,7 +551,7 @@ fn intent<P>(
         Some(footprint) => described(statement, footprint),
         None => statement,
     };
-    IntentDraft {
+    Box::new(IntentDraft {
         session: by.session,
         kind: RecordKind::Exchange,
         received: request.received,
@@ -577,7 +578,7 @@ fn intent<P>(
         },
         text,
         caused_by: by.caused_by,
-    }
+    })
 }
 
 /// What reading the text said. BigQuery's own word, where it comes, takes its place.

@@ -118,6 +118,8 @@ impl<U: Upstream> Gateway<U> {
     /// 2. Record the intent, or let nothing move.
     /// 3. Refuse, or hold for a human: either way the record closes with the reply.
     /// 4. Or claim what it starts and forward it, releasing bytes behind the record.
+    ///
+    /// Ways that are seldom taken are boxed: each exchange is moved into a task, with room for its longest way.
     pub async fn exchange(&self, mut request: Request) -> Reply {
         let speaks = Speaks::of(&request.head.headers);
         let admission = match self.admit(&mut request).await {
@@ -132,16 +134,16 @@ impl<U: Upstream> Gateway<U> {
         match admission.ruling {
             Ruling::Permitted(permit) => {
                 if let Some(waiting) = self.while_held(&permit, &mut request.presence).await {
-                    return self.say_held(speaks, &permit, waiting, open).await;
+                    return Box::pin(self.say_held(speaks, &permit, waiting, open)).await;
                 }
                 let claims = match self.claim(&permit, &open).await {
                     Ok(claims) => claims,
-                    Err(refusal) => return self.refuse(speaks, refusal, open).await,
+                    Err(refusal) => return Box::pin(self.refuse(speaks, refusal, open)).await,
                 };
                 said(self.carry(permit, request, claims, open).await, WARNING_HEADER, &admission.warnings)
             }
-            Ruling::Held(hold) => self.hold(speaks, *hold, open).await,
-            Ruling::Refused(refusal) => self.refuse(speaks, refusal, open).await,
+            Ruling::Held(hold) => Box::pin(self.hold(speaks, *hold, open)).await,
+            Ruling::Refused(refusal) => Box::pin(self.refuse(speaks, refusal, open)).await,
         }
     }
 

@@ -217,7 +217,7 @@ impl<U: Upstream> Gateway<U> {
     pub(crate) async fn claim(&self, permit: &Permit<U::Plan>, open: &OpenRecord) -> Result<Claims, Refusal> {
         let undo = self.keep_tables(permit, open.id()).await?;
         if let Some(grant) = permit.judged().grant {
-            self.use_grant(grant).await?;
+            Box::pin(self.use_grant(grant)).await?;
         }
         let mut claims = Claims::of(self.owners.clone(), permit.asker(), open).decided_as(permit);
         claims.undo = undo;

@@ -45,21 +45,22 @@ impl AllRoutes {
 
     async fn route(self: Arc<Self>, request: Request) -> Reply {
         if let Some(refusal) = reported(&request) {
-            return self.gateway.refuse_request(request, refusal).await;
+            return Box::pin(self.gateway.refuse_request(request, refusal)).await;
         }
         if request.head.headers.contains_key(registry::API_HEADER) {
             return self.gateway.exchange(request).await;
         }
         let path = request.head.uri.path();
+        // Boxed, where an exchange would have to have room for them.
         match (request.head.method.as_str(), path) {
             ("GET" | "HEAD", "/healthz") => text(StatusCode::OK, "alive\n"),
             ("GET" | "HEAD", "/readyz") => self.ready().await,
             ("GET", "/metrics") => self.metrics().await,
-            ("POST", "/token" | "/v1/token") => self.token(request).await,
+            ("POST", "/token" | "/v1/token") => Box::pin(self.token(request)).await,
             ("POST", "/v1/introspect") => self.introspect(request).await,
-            ("GET" | "POST", path) if path.starts_with("/auth/") => self.sign_in(request).await,
-            ("POST", path) if path.starts_with("/api/v1/hooks/") => self.hook(request).await,
-            (_, path) if path.starts_with("/api/v1/") => self.api(request).await,
+            ("GET" | "POST", path) if path.starts_with("/auth/") => Box::pin(self.sign_in(request)).await,
+            ("POST", path) if path.starts_with("/api/v1/hooks/") => Box::pin(self.hook(request)).await,
+            (_, path) if path.starts_with("/api/v1/") => Box::pin(self.api(request)).await,
             (_, "/batch" | "/batch/bigquery/v2") => self.gateway.clone().batch(request).await,
             ("GET", "/") => text(StatusCode::OK, HOME),
             // Everything else is the data path: what it does not know, it refuses and records.

@@ -110,6 +110,28 @@ pub struct IntentDraft {
     pub caused_by: Option<RecordId>,
 }
 
+impl IntentDraft {
+    /// Its leaf, still without what the writer gives: its number, and where its text lies.
+    fn into_intent(self: Box<Self>, id: RecordId) -> Box<Intent> {
+        Box::new(Intent {
+            id,
+            seq: 0,
+            kind: self.kind,
+            received: self.received,
+            actor: self.actor,
+            client: self.client,
+            task: self.task,
+            target: self.target,
+            request: self.request,
+            statement: self.statement,
+            job: self.job,
+            decision: self.decision,
+            text: None,
+            caused_by: self.caused_by,
+        })
+    }
+}
+
 /// A record in one leaf.
 pub struct EventDraft {
     /// An id that was given out before; else a new one.
@@ -255,35 +277,19 @@ impl Ledger {
         recording: Recording,
     ) -> Result<OpenRecord, LedgerError> {
         let id = RecordId::new(draft.received);
-        self.open_record_as(id, draft, recording).await
+        self.open_record_as(id, Box::new(draft), recording).await
     }
 
     /// The same, under an id that was given out before.
     pub async fn open_record_as(
         &self,
         id: RecordId,
-        draft: IntentDraft,
+        draft: Box<IntentDraft>,
         recording: Recording,
     ) -> Result<OpenRecord, LedgerError> {
         let session = draft.session;
         let text = self.seal_text(session, &draft.text).await;
-        let intent = Intent {
-            id,
-            seq: 0,
-            kind: draft.kind,
-            received: draft.received,
-            actor: draft.actor,
-            client: draft.client,
-            task: draft.task,
-            target: draft.target,
-            request: draft.request,
-            statement: draft.statement,
-            job: draft.job,
-            decision: draft.decision,
-            text: None,
-            caused_by: draft.caused_by,
-        };
-        self.append(session, LeafBody::Intent(Box::new(intent)), text, None).await?;
+        self.append(session, LeafBody::Intent(draft.into_intent(id)), text, None).await?;
         let queue = self.queue.as_ref().expect("the queue lives as long as the ledger").clone();
         Ok(OpenRecord {
             id,
