@@ -753,7 +753,8 @@ impl Unsynced {
 /// What waits, up to a round's bounds; a checkpoint that was asked for meanwhile follows the round.
 fn gather(first: Append, last: usize, queue: &mut mpsc::Receiver<Command>) -> (Vec<Append>, Option<Done>) {
     let mut bytes = first.bytes();
-    if last >= COMPANY && bytes < COMPANY_BYTES {
+    // Not where as many as then have come already, while the last one was synced.
+    if last >= COMPANY && bytes < COMPANY_BYTES && queue.len() + 1 < last {
         std::thread::sleep(COMPANY_WAIT);
     }
     let mut round = vec![first];
