@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 use testkit::{Gateway, Rows, Sidecar, Storage, StorageClient, UPSTREAM_TOKEN, World, free_port};
 
-use crate::bench::{RUNS, cpu_ms, nginx, worker_of};
+use crate::bench::{RUNS, cpu_ms, left_for_a_gateway, nginx, worker_of};
 
 /// Streams at a time, each over a connection of its own.
 const STREAMS: usize = 2;
@@ -83,7 +83,13 @@ pub(crate) async fn table(
             rate.mb_per_second / best[1].mb_per_second
         );
     }
-    report.push('\n');
+    let [_, nginx, hansard] = best;
+    let left = left_for_a_gateway(0.6, nginx.mb_per_second, nginx.cpu_us_per_mb);
+    let _ = writeln!(
+        report,
+        "\n- 0.6 of nginx would leave a gateway {left:.0} µs of CPU a MB, if no core ever waited; hansard spends {:.0} µs",
+        hansard.cpu_us_per_mb
+    );
     Ok(())
 }
 
