@@ -185,11 +185,11 @@ impl Desk {
         let lately = |held: &Held| held.at.plus_secs(MARKED_SECS) > now || held.is_pending();
         self.find(|held| {
             held.mark == mark
-                && held.text == text()
                 && held.stand != Stand::Superseded
                 && held.job.is_some()
                 && lately(held)
                 && held.owner() == owner
+                && held.text == text()
         })
     }
 

@@ -9,6 +9,7 @@ use record::{
     Retained, SessionId, Statement, Target, Task,
 };
 use registry::Connection;
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -450,9 +451,10 @@ impl<U: Upstream> Gateway<U> {
             }
             // What was sent before with this mark is this statement, whatever became of it and whatever holds now.
             let mark = action.retry.as_ref().filter(|_| released.is_none());
-            let marked = mark.and_then(|mark| {
-                self.desk.marked(&asker.principal, mark, || text_of(action), self.clock.now())
-            });
+            // Hashed once, and only if something with this mark is held.
+            let text = LazyCell::new(|| text_of(action));
+            let marked =
+                mark.and_then(|mark| self.desk.marked(&asker.principal, mark, || *text, self.clock.now()));
             if let Some(held) = marked {
                 known.asker = Some(asker);
                 known.met = Some(Met::Waits { held, rest: None });

@@ -18,8 +18,10 @@ pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 pub const HEADERS_MAX: usize = 100;
 /// A client's request line and headers arrive within so long.
 pub const HEAD_MAX: Duration = Duration::from_secs(30);
-/// Windows of a reply that wait for a slow client, beside the one that is on its way; the upstream waits behind them.
-pub const REPLY_WINDOWS_MAX: usize = 1;
+/// A window leaves in pieces of so many bytes: what waits behind one of them is held back when a session ends.
+pub const REPLY_PIECE_BYTES: usize = 256 * 1024;
+/// Pieces that wait for a slow client, beside the one that is on its way; the upstream waits behind them.
+pub const REPLY_PIECES_MAX: usize = 1;
 /// Parts of a batch's reply that wait likewise.
 pub const REPLY_PARTS_MAX: usize = 4;
 /// Messages of a stream are gathered for so long before they are made durable together.

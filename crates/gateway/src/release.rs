@@ -5,7 +5,7 @@
 //! longer:           window 0 durable -> head, window 0 leave -> window 1 durable -> ... -> close -> end leaves
 //! ```
 //! While a window becomes durable, the next one is read. After any kill the record is ahead of the client, by at most a
-//! window, never behind.
+//! window and what waits at the client's socket, never behind.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::exchange::Gateway;
 use crate::histories::Histories;
-use crate::limits::{MESSAGES_GATHERED_MAX, REPLY_WINDOWS_MAX};
+use crate::limits::{MESSAGES_GATHERED_MAX, REPLY_PIECE_BYTES, REPLY_PIECES_MAX};
 use crate::metrics::Metrics;
 use crate::ownership::Claims;
 use crate::refusal::{Reason, Refusal};
@@ -133,7 +133,7 @@ pub(crate) async fn behind<U: Upstream>(
             if open.window(first.decoded.clone()).await.is_err() {
                 return withhold(gateway, id, manner);
             }
-            let (release, released) = mpsc::channel(REPLY_WINDOWS_MAX);
+            let (release, released) = mpsc::channel(REPLY_PIECES_MAX);
             failpoint("mid_body");
             let rest = Rest {
                 open,
@@ -301,17 +301,22 @@ impl Rest {
         }
     }
 
-    /// Gives a window to the client; false if it left. A slow client slows the upstream.
+    /// Gives a window to the client, piece by piece; false if it left. A slow client slows the upstream.
     async fn let_go(&mut self, window: Window) -> bool {
-        let wire = window.into_wire();
-        if wire.is_empty() {
-            return true;
+        let mut wire = window.into_wire();
+        while !wire.is_empty() {
+            let piece = wire.split_to(wire.len().min(REPLY_PIECE_BYTES));
+            let bytes = piece.len() as u64;
+            let sent = tokio::select! {
+                sent = self.release.send(Ok(Frame::data(piece))) => sent.is_ok(),
+                () = ended(&mut self.ending) => false,
+            };
+            if !sent {
+                return false;
+            }
+            self.wire_bytes += bytes;
         }
-        self.wire_bytes += wire.len() as u64;
-        tokio::select! {
-            sent = self.release.send(Ok(Frame::data(wire))) => sent.is_ok(),
-            () = ended(&mut self.ending) => false,
-        }
+        true
     }
 
     async fn close_at_end(mut self) {

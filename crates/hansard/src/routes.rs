@@ -51,7 +51,7 @@ impl AllRoutes {
             return self.gateway.exchange(request).await;
         }
         let path = request.head.uri.path();
-        // Boxed, where an exchange would have to have room for them.
+        // The long ones are boxed: else every exchange would have to have room for them.
         match (request.head.method.as_str(), path) {
             ("GET" | "HEAD", "/healthz") => text(StatusCode::OK, "alive\n"),
             ("GET" | "HEAD", "/readyz") => self.ready().await,

@@ -24,7 +24,8 @@ use crate::text::StatementText;
 use crate::wal;
 use crate::writer::{Append, Command, Done, QUEUE_MAX, Writer, WriterConfig};
 
-/// A reply is released in windows of at most so many decoded bytes, each durable before it leaves.
+/// A reply is released in windows of so many decoded bytes and what the last part that was read brings beyond them, each
+/// durable before it leaves.
 pub const WINDOW_BYTES: usize = 1024 * 1024;
 /// Larger payloads are packed and sealed by themselves, on a blocking thread; smaller ones with others.
 const SEAL_INLINE_BYTES_MAX: usize = 64 * 1024;

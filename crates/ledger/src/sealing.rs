@@ -24,6 +24,8 @@ use crate::recorder::LedgerError;
 use crate::{frame, recorder};
 
 const COMMIT_CONTEXT: &[u8] = b"hansard/blob/v1\0";
+/// Of entries that are compressed by themselves: their tag is committed to as well.
+const COMMIT_CONTEXT_TAGGED: &[u8] = b"hansard/blob/v2\0";
 const SALT_BYTES: usize = 32;
 const ENTRY_HEADER_BYTES: usize = 1 + SALT_BYTES;
 /// Bits of an entry's tag: its payload was packed; its bytes are compressed by themselves.
@@ -176,7 +178,7 @@ impl Sealer {
     /// Commits to a payload; the writer seals it with its neighbours.
     pub(crate) fn loose(&self, class: BlobClass, payload: Bytes) -> Loose {
         let salt = random_bytes::<SALT_BYTES>();
-        Loose { class, salt, commit: commit(&salt, &payload), payload }
+        Loose { class, salt, commit: commit(0, &salt, &payload), payload }
     }
 
     /// Packs and seals a large payload by itself; takes some milliseconds for a MiB.
@@ -194,7 +196,7 @@ impl Sealer {
             out.extend_from_slice(&salt);
             let from = out.len();
             compress(stored, effort, out);
-            ((out.len() - from) as u64, commit(&salt, &out[from..]))
+            ((out.len() - from) as u64, commit(tag, &salt, &out[from..]))
         });
         Blob::Sealed { group, size, commit }
     }
@@ -247,12 +249,13 @@ impl Sealer {
             || LedgerError::Damaged(format!("{}/{} at {}", blob.class.as_str(), blob.segment, blob.offset));
         let group = self.group(session, blob)?;
         let start = usize::try_from(blob.at).map_err(|_| damaged())?;
-        let entry = group.get(start..).and_then(|rest| rest.get(..ENTRY_HEADER_BYTES + blob.size as usize));
-        let (header, bytes) = entry.ok_or_else(damaged)?.split_at(ENTRY_HEADER_BYTES);
-        if commit(&header[1..], bytes) != blob.commit {
+        let size = usize::try_from(blob.size).map_err(|_| damaged())?;
+        let entry = group.get(start..).and_then(|rest| rest.split_at_checked(ENTRY_HEADER_BYTES));
+        let (header, rest) = entry.ok_or_else(damaged)?;
+        let (tag, bytes) = (header[0], rest.get(..size).ok_or_else(damaged)?);
+        if commit(tag, &header[1..], bytes) != blob.commit {
             return Err(damaged());
         }
-        let tag = header[0];
         if tag & !(PACKED | COMPRESSED) != 0 {
             return Err(damaged());
         }
@@ -412,7 +415,7 @@ pub(crate) fn compress(payload: &[u8], effort: Effort, out: &mut Vec<u8>) {
     *out = behind.into_inner();
 }
 
-/// The payload that was compressed; none if it is not whole, or longer than that.
+/// The payload that was compressed; none if it is not whole, or longer than `bytes_max`.
 pub(crate) fn decompress(compressed: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
     thread_local! {
         static DECOMPRESSOR: RefCell<zstd::bulk::Decompressor<'static>> =
@@ -442,9 +445,14 @@ fn context(class: BlobClass, session: SessionId) -> Vec<u8> {
     [COMMIT_CONTEXT, class.as_str().as_bytes(), session.0.as_bytes()].concat()
 }
 
-fn commit(salt: &[u8], stored: &[u8]) -> Digest {
+fn commit(tag: u8, salt: &[u8], stored: &[u8]) -> Digest {
     let mut hash = Context::new(&SHA256);
-    hash.update(COMMIT_CONTEXT);
+    if tag & COMPRESSED != 0 {
+        hash.update(COMMIT_CONTEXT_TAGGED);
+        hash.update(&[tag]);
+    } else {
+        hash.update(COMMIT_CONTEXT);
+    }
     hash.update(salt);
     hash.update(stored);
     Digest(hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes"))
@@ -546,7 +554,7 @@ mod tests {
         let salt = [7; SALT_BYTES];
         let entries = Entries { plain: [&[PACKED], salt.as_slice(), b"half"].concat() };
         let group = folder.0.seal_group(BlobClass::Rows, folder.1, &now().day(), &entries);
-        assert_eq!(folder.read(group, 4, commit(&salt, b"half")).unwrap(), b"halfhalf");
+        assert_eq!(folder.read(group, 4, commit(PACKED, &salt, b"half")).unwrap(), b"halfhalf");
     }
 
     #[test]
@@ -555,6 +563,25 @@ mod tests {
         let salt = [7; SALT_BYTES];
         let entries = Entries { plain: [&[4], salt.as_slice(), b"half"].concat() };
         let group = folder.0.seal_group(BlobClass::Rows, folder.1, &now().day(), &entries);
-        assert!(matches!(folder.read(group, 4, commit(&salt, b"half")), Err(LedgerError::Damaged(_))));
+        assert!(matches!(folder.read(group, 4, commit(4, &salt, b"half")), Err(LedgerError::Damaged(_))));
+    }
+
+    #[test]
+    fn an_entry_that_is_given_another_form_is_damage() {
+        let folder = Folder::new("form");
+        let (payload, salt) = (b"0123456789".repeat(30_000), [7; SALT_BYTES]);
+        let mut bytes = Vec::new();
+        compress(&payload, Effort::Quick, &mut bytes);
+        let group = |tag: u8| {
+            let entry = [AS_THEY_ARE.to_le_bytes().as_slice(), &[tag], &salt, &bytes].concat();
+            folder.0.seal_with(BlobClass::Rows, folder.1, &now().day(), |out| out.extend_from_slice(&entry)).0
+        };
+        let (size, said) = (bytes.len() as u64, commit(COMPRESSED, &salt, &bytes));
+        assert_eq!(folder.read(group(COMPRESSED), size, said).unwrap(), payload);
+        for tag in [0, PACKED, PACKED | COMPRESSED] {
+            assert!(matches!(folder.read(group(tag), size, said), Err(LedgerError::Damaged(_))), "tag {tag}");
+        }
+        let beyond = folder.read(group(COMPRESSED), u64::MAX, said);
+        assert!(matches!(beyond, Err(LedgerError::Damaged(_))));
     }
 }

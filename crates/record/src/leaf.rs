@@ -171,7 +171,8 @@ pub struct BlobRef {
     pub at: u64,
     /// Its bytes there.
     pub size: u64,
-    /// `SHA-256("hansard/blob/v1" || 0x00 || salt || those bytes)`
+    /// `SHA-256("hansard/blob/v1" || 0x00 || salt || those bytes)`; of bytes that are compressed by themselves
+    /// `SHA-256("hansard/blob/v2" || 0x00 || mark of the form || salt || those bytes)`
     pub commit: Digest,
 }
 

@@ -153,10 +153,10 @@ impl Watcher {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
-        if self.skeleton.len() + bytes.len() <= SKELETON_BYTES_MAX {
-            self.skeleton.extend_from_slice(bytes);
-        } else {
-            self.overflowed = true;
+        if !self.overflowed {
+            let room = SKELETON_BYTES_MAX - self.skeleton.len();
+            self.skeleton.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            self.overflowed = bytes.len() > room;
         }
     }
 }
@@ -173,6 +173,7 @@ fn number_after(text: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn rows_are_counted_and_left_out() {
@@ -198,6 +199,38 @@ mod tests {
         let mut watcher = Watcher::default();
         watcher.push(br#"{"totalRows":"1"#);
         assert_eq!(watcher.total_rows(), None, "it is not whole");
+    }
+
+    #[test]
+    fn of_a_body_that_is_too_long_the_beginning_is_kept() {
+        let body = format!(r#"{{"totalRows":"7","a":"{}"}}"#, "x".repeat(SKELETON_BYTES_MAX));
+        for cut in [body.len(), 100, 3] {
+            let mut watcher = Watcher::default();
+            watcher.push(&body.as_bytes()[..cut]);
+            watcher.push(&body.as_bytes()[cut..]);
+            assert_eq!((watcher.total_rows(), watcher.skeleton()), (Some(7), None));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rows_are_counted_as_a_parser_counts_them(
+            rows in prop::collection::vec(prop::collection::vec(prop::sample::select(vec![
+                r#"{"v":"a"}"#, r#"{"v":null}"#, r#"{"v":"\\"}"#, r#"{"v":"]}],\"x\":[{"}"#, r#"{"v":"caf\u00e9 \n"}"#, r#"{"v":1.5}"#,
+                r#"{"v":null }"#, r#"{"v": "b"}"#, r#"{"v":{"f":[{"v":"1"},{"v":[{"v":"x"},{"v":{"f":[]}}]}]}}"#, r#"{}"#,
+            ]), 0..6), 0..12),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let rows: Vec<_> = rows.iter().map(|cells| format!(r#"{{"f":[{}]}}"#, cells.join(","))).collect();
+            let body = format!(r#"{{"rows":[{}],"totalRows":"9"}}"#, rows.join(","));
+            let parsed: serde_json::Value = serde_json::from_str(&body).unwrap();
+            let cut = cut.index(body.len());
+            let mut watcher = Watcher::default();
+            watcher.push(&body.as_bytes()[..cut]);
+            watcher.push(&body.as_bytes()[cut..]);
+            prop_assert_eq!(watcher.rows(), parsed["rows"].as_array().map(|rows| rows.len() as u64));
+            prop_assert_eq!(watcher.skeleton(), Some(br#"{"rows":[],"totalRows":"9"}"#.as_slice()));
+        }
     }
 
     #[test]
