@@ -35,6 +35,7 @@ const CLIENT_LEFT: &str = "the client left, or its session was ended";
 struct Gathered {
     decoded: BytesMut,
     packed: Option<Vec<Bytes>>,
+    packed_bytes: usize,
 }
 
 /// A part of the body that is gathered: what is recorded, and what leaves.
@@ -48,8 +49,14 @@ impl Gathered {
     fn take(&mut self, chunk: Chunk) {
         self.decoded.extend_from_slice(&chunk.decoded);
         if let Some(packed) = chunk.packed {
+            self.packed_bytes += packed.len();
             self.packed.get_or_insert_default().push(packed);
         }
+    }
+
+    /// Packed bytes may say nothing for as long as they like: they fill a window too.
+    fn is_full(&self) -> bool {
+        self.decoded.len().max(self.packed_bytes) >= WINDOW_BYTES
     }
 
     fn into_window(self) -> Window {
@@ -59,7 +66,7 @@ impl Gathered {
     /// An empty one with room for as much as this one holds, so that a window is not moved while it grows.
     fn successor(&self) -> Self {
         let room = self.decoded.len() + self.decoded.len() / 16;
-        Self { decoded: BytesMut::with_capacity(room), packed: None }
+        Self { decoded: BytesMut::with_capacity(room), ..Self::default() }
     }
 }
 
@@ -386,7 +393,7 @@ async fn ended(ending: &mut Option<Ending>) {
 /// Reads until a window is full or the body ends; of a stream of messages, also until no more come for now, for
 /// whoever sends the other half may wait for them.
 async fn fill(body: &mut dyn AnswerBody, gathered: &mut Gathered, speaks: Speaks) -> Read {
-    while gathered.decoded.len() < WINDOW_BYTES {
+    while !gathered.is_full() {
         let next = match speaks {
             Speaks::Grpc if !gathered.decoded.is_empty() => {
                 match tokio::time::timeout(MESSAGES_GATHERED_MAX, body.next()).await {

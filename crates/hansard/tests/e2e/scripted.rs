@@ -275,6 +275,59 @@ fn a_long_answer_is_released_in_windows() {
 }
 
 #[test]
+fn a_long_packed_answer_is_released_in_windows_too() {
+    block_on(async {
+        // Numbers that repeat nothing, so that what is packed is longer than a window as well.
+        let mut seed = 1u64;
+        let mut number = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            format!(r#"{{"f":[{{"v":"{:016x}"}}]}}"#, seed >> 3)
+        };
+        let rows: Vec<String> = (0..150_000).map(|_| number()).collect();
+        let body = format!(r#"{{"jobComplete":true,"rows":[{}],"totalRows":"150000"}}"#, rows.join(","));
+        let (len, packed) = (body.len(), ScriptedReply::json(body).gzip());
+        let expected = packed.body.clone();
+        assert!(expected.len() > 1024 * 1024);
+        let (world, _upstream) = world(move |_, _| packed.clone(), "").await;
+        let gateway = world.gateway();
+        let token = world.issuer.token("alice@example.com", &["data"]);
+        let request = Request::get(format!("{}/j", queries(&gateway.url))).header("accept-encoding", "gzip");
+        let request = request.header("authorization", format!("Bearer {token}")).body(Bytes::new()).unwrap();
+        let answer = send(request).await;
+        assert!(answer.whole && answer.body == expected, "byte for byte");
+        let record = record_of(&gateway, &answer);
+        assert_eq!(
+            (&record["result"]["bytes"], &record["result"]["wire_bytes"], &record["result"]["rows"]),
+            (&json!(len), &json!(expected.len()), &json!(150_000))
+        );
+        assert_eq!(gateway.hansard(&["verify"]).code, 0);
+    });
+}
+
+#[test]
+fn packed_bytes_that_say_nothing_fill_windows_too() {
+    block_on(async {
+        // RFC 1952: a head, then RFC 1951 3.2.4: stored blocks of no length, the last one marked, then CRC and length.
+        let head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+        let body = [head.as_slice(), &[0, 0, 0, 0xff, 0xff].repeat(600_000), &[1, 0, 0, 0xff, 0xff], &[0; 8]];
+        let reply = ScriptedReply { body: body.concat(), ..ScriptedReply::json("") };
+        let reply = reply.header("content-encoding", "gzip");
+        let expected = reply.body.clone();
+        let (world, _upstream) = world(move |_, _| reply.clone(), "").await;
+        let gateway = world.gateway();
+        let token = world.issuer.token("alice@example.com", &["data"]);
+        let answer = ask("GET", &format!("{}/j", queries(&gateway.url)), &token, "").await;
+        assert!(answer.whole && answer.body == expected);
+        let record = record_of(&gateway, &answer);
+        assert_eq!(
+            (&record["result"]["bytes"], &record["result"]["wire_bytes"]),
+            (&json!(0), &json!(expected.len()))
+        );
+        assert_eq!(gateway.hansard(&["verify"]).code, 0);
+    });
+}
+
+#[test]
 fn results_can_be_kept_as_a_hash_or_a_count() {
     block_on(async {
         for (kept, hash) in [("hash", true), ("none", false)] {
