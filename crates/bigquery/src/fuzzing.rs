@@ -106,6 +106,9 @@ mod tests {
             Just("\"}]{[\"".to_owned()),
             Just(" ".to_owned()),
             Just("\"\\u00e9\"".to_owned()),
+            // Rows as BigQuery writes them.
+            Just(r#"{"v":"]}\"{"}"#.to_owned()),
+            Just(r#"{"f":[{"v":"a"},{"v":null},{"v":{"v":"b"}}]}"#.to_owned()),
         ];
         leaf.prop_recursive(5, 40, 5, |inner| {
             let key = prop_oneof![

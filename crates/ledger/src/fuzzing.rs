@@ -4,7 +4,7 @@ use record::Leaf;
 
 use crate::frame;
 use crate::leaves::{self, Leaves};
-use crate::wal;
+use crate::{sealing, wal};
 
 /// Reads a segment of leaves and a write-ahead log: as they are, and with checksums that hold.
 pub fn journal(bytes: &[u8]) {
@@ -20,6 +20,12 @@ pub fn journal(bytes: &[u8]) {
     frame::push(&mut packed, &leaves::pack(&[bytes.to_vec()]));
     assert_eq!(segment(&packed), 1, "a leaf comes back");
     wal::no_entry_leads_elsewhere(bytes);
+    if let Some((size, group)) = bytes.split_first_chunk::<2>() {
+        let size = u64::from(u16::from_le_bytes(*size));
+        sealing::any_group(group, 0, size);
+        sealing::any_group(&[&[0; 4], group].concat(), 0, size);
+        sealing::any_group(&[&[0; 4], group].concat(), size, u64::MAX);
+    }
 }
 
 /// How many leaves a reader finds.

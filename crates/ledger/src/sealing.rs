@@ -248,25 +248,7 @@ impl Sealer {
         let damaged =
             || LedgerError::Damaged(format!("{}/{} at {}", blob.class.as_str(), blob.segment, blob.offset));
         let group = self.group(session, blob)?;
-        let start = usize::try_from(blob.at).map_err(|_| damaged())?;
-        let size = usize::try_from(blob.size).map_err(|_| damaged())?;
-        let entry = group.get(start..).and_then(|rest| rest.split_at_checked(ENTRY_HEADER_BYTES));
-        let (header, rest) = entry.ok_or_else(damaged)?;
-        let (tag, bytes) = (header[0], rest.get(..size).ok_or_else(damaged)?);
-        if commit(tag, &header[1..], bytes) != blob.commit {
-            return Err(damaged());
-        }
-        if tag & !(PACKED | COMPRESSED) != 0 {
-            return Err(damaged());
-        }
-        let stored = match tag & COMPRESSED != 0 {
-            true => decompress(bytes, GROUP_BYTES_MAX).ok_or_else(damaged)?,
-            false => bytes.to_vec(),
-        };
-        match tag & PACKED != 0 {
-            true => self.packing.unpack(&stored).ok_or_else(damaged),
-            false => Ok(stored),
-        }
+        payload_of(&group, blob, &*self.packing).ok_or_else(damaged)
     }
 
     /// The opened group of a reference; the ones opened last are kept.
@@ -315,10 +297,7 @@ impl Sealer {
         let sealed = payload.strip_prefix(session.0.as_bytes().as_slice()).ok_or_else(damaged)?;
         let day = blob.segment.split('/').next().unwrap_or_default();
         let clear = self.open_with_any_key(blob.class, session, day, sealed)?;
-        match clear.split_first_chunk::<4>() {
-            Some((len, entries)) if u32::from_le_bytes(*len) == AS_THEY_ARE => Ok(entries.to_vec()),
-            _ => decompress(&clear, GROUP_BYTES_MAX).ok_or_else(damaged),
-        }
+        entries_of(&clear).ok_or_else(damaged)
     }
 
     /// A session has one key a day, or several after restarts.
@@ -379,6 +358,42 @@ impl Sealer {
         }
         Ok(files[&name].keys.get(session.0.as_bytes().as_slice()).cloned().unwrap_or_default())
     }
+}
+
+/// A group's entries, of what was sealed.
+fn entries_of(clear: &[u8]) -> Option<Vec<u8>> {
+    match clear.split_first_chunk::<4>()? {
+        (len, entries) if u32::from_le_bytes(*len) == AS_THEY_ARE => Some(entries.to_vec()),
+        _ => decompress(clear, GROUP_BYTES_MAX),
+    }
+}
+
+/// The payload of an entry, if it is the one that was committed to.
+fn payload_of(group: &[u8], blob: &BlobRef, packing: &dyn Packing) -> Option<Vec<u8>> {
+    let (at, size) = (usize::try_from(blob.at).ok()?, usize::try_from(blob.size).ok()?);
+    let (header, rest) = group.get(at..)?.split_at_checked(ENTRY_HEADER_BYTES)?;
+    let (tag, bytes) = (header[0], rest.get(..size)?);
+    if commit(tag, &header[1..], bytes) != blob.commit || tag & !(PACKED | COMPRESSED) != 0 {
+        return None;
+    }
+    let stored = match tag & COMPRESSED != 0 {
+        true => decompress(bytes, GROUP_BYTES_MAX)?,
+        false => bytes.to_vec(),
+    };
+    if tag & PACKED != 0 { packing.unpack(&stored) } else { Some(stored) }
+}
+
+/// Reads a group that may be anything, and an entry of it whose commitment holds.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn any_group(clear: &[u8], at: u64, size: u64) {
+    let Some(group) = entries_of(clear) else { return };
+    let entry = usize::try_from(at).ok().and_then(|at| group.get(at..)?.split_at_checked(ENTRY_HEADER_BYTES));
+    let bytes = |rest: &[u8]| rest.get(..usize::try_from(size).ok()?).map(<[u8]>::to_vec);
+    let commit = entry.and_then(|(header, rest)| Some(commit(header[0], &header[1..], &bytes(rest)?)));
+    let commit = commit.unwrap_or(Digest([0; 32]));
+    let (class, segment) = (BlobClass::Rows, String::new());
+    let blob = BlobRef { class, segment, offset: 0, len: 0, at, size, commit };
+    let _ = payload_of(&group, &blob, &Unpacked);
 }
 
 /// How much work a payload is worth.
@@ -475,6 +490,15 @@ pub(crate) fn leaf_hash(leaf: &[u8]) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_group_is_no_panic(clear in prop::collection::vec(any::<u8>(), 0..300), at: u64, size: u64) {
+            any_group(&clear, at, size);
+            any_group(&[AS_THEY_ARE.to_le_bytes().as_slice(), &clear].concat(), at % 300, size % 300);
+        }
+    }
 
     /// Packs what is the same text twice.
     struct Twice;
