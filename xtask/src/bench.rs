@@ -68,6 +68,12 @@ pub(crate) struct Measured {
     pub(crate) answered: u64,
 }
 
+impl Measured {
+    fn rate_and_cpu(&self) -> (f64, f64) {
+        (self.requests_per_second, self.cpu_us)
+    }
+}
+
 pub(crate) struct Nginx(Child);
 
 impl Drop for Nginx {
@@ -153,24 +159,25 @@ async fn measure(parts: &[Part], program: &Path) -> Result<String, String> {
         Target { name: "nginx", url: format!("http://127.0.0.1:{proxy}"), pid: Some(worker_of(&between)?) },
         Target { name: "hansard", url: gateway.url.clone(), pid: Some(gateway.pid()) },
     ];
+    let sync_ms = fdatasync_p50(&folder)?;
     let mut report = String::new();
     let families = world.folder.join("hansard-data/journal");
     if parts.contains(&Part::Small) {
         let small = script(&folder, "small.lua", &token, SMALL)?;
-        let many = table(&mut report, "`jobs.query`, 20 rows (4 KB), 32 connections", &targets, &small, 32)?;
-        budget(&mut report, 0.6, &many);
+        let [_, nginx, hansard] =
+            table(&mut report, "`jobs.query`, 20 rows (4 KB), 32 connections", &targets, &small, 32)?;
+        let _ = writeln!(report, "{}", budget(0.6, nginx.rate_and_cpu(), hansard.cpu_us, "a request"));
         let kept = kept_since(&families, 0)? as f64 / recorded(&gateway).await;
         let _ = writeln!(report, "- kept of a small exchange: {:.2} KB\n", kept / 1000.0);
-        let one = table(&mut report, "`jobs.query`, 20 rows (4 KB), 1 connection", &targets, &small, 1)?;
-        if let [direct, nginx, hansard] = one.as_slice() {
-            let syncs = 2.0 * fdatasync_p50(&folder)?;
-            let added = nginx.p50_ms - direct.p50_ms;
-            let _ = writeln!(
-                report,
-                "- hansard adds {:.2} ms to direct's p50; nginx, which records nothing, adds {added:.2} ms, and two syncs of this disk take {syncs:.2} ms\n",
-                hansard.p50_ms - direct.p50_ms
-            );
-        }
+        let [direct, nginx, hansard] =
+            table(&mut report, "`jobs.query`, 20 rows (4 KB), 1 connection", &targets, &small, 1)?;
+        let _ = writeln!(
+            report,
+            "- hansard adds {:.2} ms to direct's p50; nginx, which records nothing, adds {:.2} ms, and two syncs of this disk take {:.2} ms\n",
+            hansard.p50_ms - direct.p50_ms,
+            nginx.p50_ms - direct.p50_ms,
+            2.0 * sync_ms
+        );
     }
     if parts.contains(&Part::Rules) {
         rules(&mut report, &folder, &targets, binary).await?;
@@ -180,8 +187,8 @@ async fn measure(parts: &[Part], program: &Path) -> Result<String, String> {
         let (before, count) = (kept_since(&families, 0)?, recorded(&gateway).await);
         let page = script(&folder, "page.lua", &token, PAGE)?;
         let title = "`getQueryResults`, one page of 30,000 rows (6 MB), 4 connections";
-        let pages = table(&mut report, title, &targets, &page, 4)?;
-        budget(&mut report, 0.4, &pages);
+        let [_, nginx, hansard] = table(&mut report, title, &targets, &page, 4)?;
+        let _ = writeln!(report, "{}", budget(0.4, nginx.rate_and_cpu(), hansard.cpu_us, "a page"));
         let page_bytes =
             fs::metadata(folder.join("data/page.json")).map_err(|error| error.to_string())?.len() as f64;
         let kept = kept_since(&families, before)? as f64 / (recorded(&gateway).await - count);
@@ -196,12 +203,8 @@ async fn measure(parts: &[Part], program: &Path) -> Result<String, String> {
         streams::table(&mut report, &folder, &storage, &gateway, &token).await?;
         let _ = writeln!(report, "{}", streams::slow_reader(program, &world, &gateway).await?);
     }
-    let _ = writeln!(
-        report,
-        "- fdatasync of 4 KiB on this disk: p50 {:.2} ms\n{}",
-        fdatasync_p50(&folder)?,
-        lag(&gateway).await
-    );
+    let _ =
+        writeln!(report, "- fdatasync of 4 KiB on this disk: p50 {:.2} ms\n{}", sync_ms, lag(&gateway).await);
     let verified = gateway.hansard(&["verify"]);
     let _ = writeln!(report, "- the log afterwards: {}", verified.stdout.trim());
     gateway.stop();
@@ -334,16 +337,16 @@ pub(crate) fn field(status: &str, name: &str) -> String {
 fn table(
     report: &mut String,
     title: &str,
-    targets: &[Target],
+    targets: &[Target; 3],
     script: &Path,
     connections: u32,
-) -> Result<Vec<Measured>, String> {
+) -> Result<[Measured; 3], String> {
     let _ = writeln!(
         report,
         "## {title}\n\n| way | requests/s | p50 ms | p99 ms | its CPU per request | of direct | of nginx |\n|---|---|---|---|---|---|---|"
     );
     // One after the other, again and again: what disturbs the machine disturbs all of them.
-    let mut all = vec![Measured::default(); targets.len()];
+    let mut all = [Measured::default(); 3];
     for _ in 0..RUNS {
         for (target, best) in targets.iter().zip(&mut all) {
             let before = cpu_ms(target.pid);
@@ -377,24 +380,20 @@ fn table(
     Ok(all)
 }
 
-/// What a share of nginx's rate would leave for a gateway, in µs of CPU for one of what is counted, if no core ever
-/// waited: client and upstream spend what they spend beside nginx.
-pub(crate) fn left_for_a_gateway(share: f64, nginx_per_second: f64, nginx_cpu_us: f64) -> f64 {
+/// What a share of nginx's rate would leave for a gateway, in µs of CPU for `one` of what is counted, if no core ever
+/// waited (client and upstream spend what they spend beside nginx), beside what hansard spends. nginx is its rate and its CPU.
+pub(crate) fn budget(
+    share: f64,
+    (nginx_per_second, nginx_cpu_us): (f64, f64),
+    spent_us: f64,
+    one: &str,
+) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
     let others = cores * 1e6 / nginx_per_second - nginx_cpu_us;
-    cores * 1e6 / (share * nginx_per_second) - others
-}
-
-/// That, beside what hansard spends.
-fn budget(report: &mut String, share: f64, measured: &[Measured]) {
-    if let [_, nginx, hansard] = measured {
-        let left = left_for_a_gateway(share, nginx.requests_per_second, nginx.cpu_us);
-        let _ = writeln!(
-            report,
-            "- {share} of nginx would leave a gateway {left:.0} µs of CPU for each, if no core ever waited; hansard spends {:.0} µs",
-            hansard.cpu_us
-        );
-    }
+    let left = cores * 1e6 / (share * nginx_per_second) - others;
+    format!(
+        "- {share} of nginx would leave a gateway {left:.0} µs of CPU {one}, if no core ever waited; hansard spends {spent_us:.0} µs"
+    )
 }
 
 pub(crate) fn wrk(url: &str, script: &Path, connections: u32) -> Result<Measured, String> {

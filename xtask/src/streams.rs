@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 use testkit::{Gateway, Rows, Sidecar, Storage, StorageClient, UPSTREAM_TOKEN, World, free_port};
 
-use crate::bench::{RUNS, cpu_ms, left_for_a_gateway, nginx, worker_of};
+use crate::bench::{RUNS, budget, cpu_ms, nginx, worker_of};
 
 /// Streams at a time, each over a connection of its own.
 const STREAMS: usize = 2;
@@ -84,12 +84,8 @@ pub(crate) async fn table(
         );
     }
     let [_, nginx, hansard] = best;
-    let left = left_for_a_gateway(0.6, nginx.mb_per_second, nginx.cpu_us_per_mb);
-    let _ = writeln!(
-        report,
-        "\n- 0.6 of nginx would leave a gateway {left:.0} µs of CPU a MB, if no core ever waited; hansard spends {:.0} µs",
-        hansard.cpu_us_per_mb
-    );
+    let of_nginx = (nginx.mb_per_second, nginx.cpu_us_per_mb);
+    let _ = writeln!(report, "\n{}", budget(0.6, of_nginx, hansard.cpu_us_per_mb, "a MB"));
     Ok(())
 }
 

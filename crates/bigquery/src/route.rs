@@ -222,9 +222,7 @@ fn match_path(template: &'static str, segments: &[String]) -> Option<BTreeMap<&'
         return None;
     }
     let mut params = BTreeMap::new();
-    let mut given = segments.iter();
-    for part in template.split('/') {
-        let segment = given.next()?;
+    for (part, segment) in template.split('/').zip(segments) {
         let Some(rest) = part.strip_prefix('{') else {
             // `rowAccessPolicies:batchDelete` is a plain part.
             if part != segment {
@@ -255,10 +253,7 @@ pub(crate) fn parse_query(text: &str) -> Result<Vec<(String, String)>, Refusal> 
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decode = |text: &str| match text.contains('+') {
-                true => percent_decode(&text.replace('+', " ")).ok_or_else(invalid),
-                false => percent_decode(text).ok_or_else(invalid),
-            };
+            let decode = |text: &str| percent_decode(&text.replace('+', " ")).ok_or_else(invalid);
             Ok((decode(name)?, decode(value)?))
         })
         .collect()

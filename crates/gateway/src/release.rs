@@ -34,57 +34,53 @@ const CLIENT_LEFT: &str = "the client left, or its session was ended";
 #[derive(Default)]
 struct Gathered {
     decoded: BytesMut,
-    packed: Option<Vec<Bytes>>,
-    packed_bytes: usize,
+    packed: Option<BytesMut>,
 }
 
 /// A part of the body that is gathered: what is recorded, and what leaves.
 struct Window {
     decoded: Bytes,
     /// Of a packed body, what the wire carries.
-    packed: Option<Vec<Bytes>>,
+    packed: Option<Bytes>,
 }
 
 impl Gathered {
     fn take(&mut self, chunk: Chunk) {
         self.decoded.extend_from_slice(&chunk.decoded);
         if let Some(packed) = chunk.packed {
-            self.packed_bytes += packed.len();
-            self.packed.get_or_insert_default().push(packed);
+            self.packed.get_or_insert_default().extend_from_slice(&packed);
         }
     }
 
     /// Packed bytes may say nothing for as long as they like: they fill a window too.
     fn is_full(&self) -> bool {
-        self.decoded.len().max(self.packed_bytes) >= WINDOW_BYTES
+        let packed = self.packed.as_ref().map_or(0, BytesMut::len);
+        self.decoded.len().max(packed) >= WINDOW_BYTES
     }
 
     fn into_window(self) -> Window {
-        Window { decoded: self.decoded.freeze(), packed: self.packed }
+        Window { decoded: self.decoded.freeze(), packed: self.packed.map(BytesMut::freeze) }
     }
 
     /// An empty one with room for as much as this one holds, so that a window is not moved while it grows.
     fn successor(&self) -> Self {
         let room = self.decoded.len() + self.decoded.len() / 16;
-        Self { decoded: BytesMut::with_capacity(room), ..Self::default() }
+        Self { decoded: BytesMut::with_capacity(room), packed: None }
     }
 }
 
 impl Window {
-    fn wire_bytes(&self) -> u64 {
-        match &self.packed {
-            Some(packed) => packed.iter().map(|part| part.len() as u64).sum(),
-            None => self.decoded.len() as u64,
-        }
+    /// What leaves.
+    fn wire(&self) -> &Bytes {
+        self.packed.as_ref().unwrap_or(&self.decoded)
     }
 
-    /// What leaves, in one piece.
-    fn into_wire(self) -> Bytes {
-        match self.packed {
-            Some(mut packed) if packed.len() == 1 => packed.remove(0),
-            Some(packed) => packed.concat().into(),
-            None => self.decoded,
-        }
+    /// It leaves in pieces.
+    fn pieces(self) -> impl Iterator<Item = Bytes> {
+        let mut wire = self.packed.unwrap_or(self.decoded);
+        std::iter::from_fn(move || {
+            (!wire.is_empty()).then(|| wire.split_to(wire.len().min(REPLY_PIECE_BYTES)))
+        })
     }
 }
 
@@ -171,7 +167,7 @@ pub(crate) async fn behind<U: Upstream>(
                 return Box::pin(unclaimed(gateway, open, learnt, manner, &times)).await;
             }
             let trailers = trailed(&mut learnt, id);
-            let closing = closing(&times, learnt, whole.wire_bytes());
+            let closing = closing(&times, learnt, whole.wire().len() as u64);
             gateway.metrics.exchange(closing.outcome);
             if !closing.statement.decided_as.is_empty() {
                 gateway.metrics.mismatch();
@@ -183,7 +179,7 @@ pub(crate) async fn behind<U: Upstream>(
                 return withhold(gateway, id, manner);
             }
             failpoint("answered");
-            let wire = whole.into_wire();
+            let wire = whole.wire().clone();
             match trailers {
                 None => Reply::from_parts(head, crate::full(wire)),
                 Some(trailers) => Reply::from_parts(head, ReplyBody::trailed(wire, trailers)),
@@ -310,9 +306,7 @@ impl Rest {
 
     /// Gives a window to the client, piece by piece; false if it left. A slow client slows the upstream.
     async fn let_go(&mut self, window: Window) -> bool {
-        let mut wire = window.into_wire();
-        while !wire.is_empty() {
-            let piece = wire.split_to(wire.len().min(REPLY_PIECE_BYTES));
+        for piece in window.pieces() {
             let bytes = piece.len() as u64;
             let sent = tokio::select! {
                 sent = self.release.send(Ok(Frame::data(piece))) => sent.is_ok(),
@@ -328,7 +322,7 @@ impl Rest {
 
     async fn close_at_end(mut self) {
         let last = std::mem::take(&mut self.gathered).into_window();
-        let wire_bytes = self.wire_bytes + last.wire_bytes();
+        let wire_bytes = self.wire_bytes + last.wire().len() as u64;
         let mut learnt = self.body.learnt();
         failpoint("last_byte");
         let (session, ended) = self.claims.ended(&learnt, has_failed(&self.times, &learnt));
@@ -350,9 +344,10 @@ impl Rest {
             let _ = release.send(Err(crate::reply::CutOff)).await;
             return;
         }
-        let wire = last.into_wire();
-        if !wire.is_empty() && release.send(Ok(Frame::data(wire))).await.is_err() {
-            return;
+        for piece in last.pieces() {
+            if release.send(Ok(Frame::data(piece))).await.is_err() {
+                return;
+            }
         }
         if let Some(trailers) = trailers {
             let _ = release.send(Ok(Frame::trailers(trailers))).await;

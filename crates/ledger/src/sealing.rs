@@ -368,12 +368,17 @@ fn entries_of(clear: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// The tag, salt and bytes of an entry.
+fn entry_of(group: &[u8], at: u64, size: u64) -> Option<(u8, &[u8], &[u8])> {
+    let (at, size) = (usize::try_from(at).ok()?, usize::try_from(size).ok()?);
+    let (header, rest) = group.get(at..)?.split_at_checked(ENTRY_HEADER_BYTES)?;
+    Some((header[0], &header[1..], rest.get(..size)?))
+}
+
 /// The payload of an entry, if it is the one that was committed to.
 fn payload_of(group: &[u8], blob: &BlobRef, packing: &dyn Packing) -> Option<Vec<u8>> {
-    let (at, size) = (usize::try_from(blob.at).ok()?, usize::try_from(blob.size).ok()?);
-    let (header, rest) = group.get(at..)?.split_at_checked(ENTRY_HEADER_BYTES)?;
-    let (tag, bytes) = (header[0], rest.get(..size)?);
-    if commit(tag, &header[1..], bytes) != blob.commit || tag & !(PACKED | COMPRESSED) != 0 {
+    let (tag, salt, bytes) = entry_of(group, blob.at, blob.size)?;
+    if commit(tag, salt, bytes) != blob.commit || tag & !(PACKED | COMPRESSED) != 0 {
         return None;
     }
     let stored = match tag & COMPRESSED != 0 {
@@ -387,10 +392,8 @@ fn payload_of(group: &[u8], blob: &BlobRef, packing: &dyn Packing) -> Option<Vec
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn any_group(clear: &[u8], at: u64, size: u64) {
     let Some(group) = entries_of(clear) else { return };
-    let entry = usize::try_from(at).ok().and_then(|at| group.get(at..)?.split_at_checked(ENTRY_HEADER_BYTES));
-    let bytes = |rest: &[u8]| rest.get(..usize::try_from(size).ok()?).map(<[u8]>::to_vec);
-    let commit = entry.and_then(|(header, rest)| Some(commit(header[0], &header[1..], &bytes(rest)?)));
-    let commit = commit.unwrap_or(Digest([0; 32]));
+    let entry = entry_of(&group, at, size);
+    let commit = entry.map_or(Digest([0; 32]), |(tag, salt, bytes)| commit(tag, salt, bytes));
     let (class, segment) = (BlobClass::Rows, String::new());
     let blob = BlobRef { class, segment, offset: 0, len: 0, at, size, commit };
     let _ = payload_of(&group, &blob, &Unpacked);

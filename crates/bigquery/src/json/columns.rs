@@ -6,10 +6,9 @@
 //! own bytes with a line feed behind each; numbers are 4 bytes, least first. What does not look like that stays
 //! as it is.
 
-use super::scan::{string_end, value_end};
+use super::scan::{CELL, literal, string_end, value_end};
 
 const ROW: &[u8; 6] = b"{\"f\":[";
-const CELL: &[u8; 5] = b"{\"v\":";
 /// Fewer rows are not worth it.
 const ROWS_MIN: usize = 8;
 const COLUMNS_MAX: usize = 10_000;
@@ -88,11 +87,6 @@ fn row(payload: &[u8], at: usize, cells: &mut Vec<(usize, usize)>) -> Option<usi
             _ => return None,
         }
     }
-}
-
-/// Behind the literal that stands at `at`; its length is known beforehand, so it is compared as one number.
-fn literal<const N: usize>(payload: &[u8], at: usize, wanted: &[u8; N]) -> Option<usize> {
-    (payload.get(at..)?.first_chunk()? == wanted).then_some(at + N)
 }
 
 fn unpack(packed: &[u8]) -> Option<Vec<u8>> {

@@ -3,6 +3,9 @@
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 
+/// How BigQuery begins a cell of a row.
+pub(crate) const CELL: &[u8; 5] = b"{\"v\":";
+
 /// Marks, by their high bits, the bytes of `word` that equal `byte`. The lowest mark is exact.
 fn equal(word: u64, byte: u8) -> u64 {
     let differs = word ^ (ONES * u64::from(byte));
@@ -39,12 +42,17 @@ pub(crate) fn cells_end(bytes: &[u8], mut at: usize) -> usize {
 }
 
 fn cell_end(bytes: &[u8], at: usize) -> Option<usize> {
-    let (begin, rest) = bytes.get(at..)?.split_first_chunk::<6>()?;
-    if begin == b"{\"v\":\"" {
-        let end = string_end(bytes, at + 6)?;
-        return (bytes.get(end)? == &b'}').then_some(end + 1);
-    }
-    (begin == b"{\"v\":n" && rest.first_chunk()? == b"ull}").then_some(at + 10)
+    let value = literal(bytes, at, CELL)?;
+    let end = match bytes.get(value)? {
+        b'"' => string_end(bytes, value + 1)?,
+        _ => literal(bytes, value, b"null")?,
+    };
+    literal(bytes, end, b"}")
+}
+
+/// Behind the literal that stands at `at`; its length is known beforehand, so it is compared as one number.
+pub(crate) fn literal<const N: usize>(bytes: &[u8], at: usize, wanted: &[u8; N]) -> Option<usize> {
+    (bytes.get(at..)?.first_chunk()? == wanted).then_some(at + N)
 }
 
 /// Where the string ends whose opening quote stands before `at`: behind its closing quote.
