@@ -12,11 +12,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
-use crate::json::{Edit, Editor, Watcher};
+use crate::json::{Edit, Editor, Packer, Watcher};
 use crate::learn;
 use crate::methods::Shape;
 
-/// Packed bytes that are unpacked at a time: gzip makes at most about a thousand bytes of one.
+/// Encoded bytes that are unpacked at a time: gzip makes at most about a thousand bytes of one.
 const UNPACK_BYTES: usize = 4 * 1024;
 
 /// How a body is read.
@@ -26,6 +26,8 @@ pub(crate) struct Reading {
     pub(crate) gzip: bool,
     pub(crate) edits: Vec<Edit>,
     pub(crate) keeps_schema: bool,
+    /// Its rows are kept, so they are packed.
+    pub(crate) keeps_rows: bool,
     pub(crate) project: String,
     /// It answers `jobs.query`, whose statement may be over with it.
     pub(crate) starts_query: bool,
@@ -42,9 +44,10 @@ pub(crate) fn reading(
     let body = ReadBody {
         source,
         unpack: reading.gzip.then(|| GzDecoder::new(Vec::new())),
-        packed: Bytes::new(),
+        encoded: Bytes::new(),
+        unedited: (!reading.edits.is_empty()).then(Watcher::default),
         editors: reading.edits.into_iter().map(Editor::new).collect(),
-        watcher: Watcher::default(),
+        delivered: Packer::new(reading.keeps_rows),
         status: reading.status,
         shape: reading.shape,
         keeps_schema: reading.keeps_schema,
@@ -59,9 +62,10 @@ pub(crate) fn whole(head: Parts, body: Bytes, presence: Presence, shape: Shape, 
     let body = ReadBody {
         source: Source::Own(Some(body)),
         unpack: None,
-        packed: Bytes::new(),
+        encoded: Bytes::new(),
+        unedited: None,
         editors: Vec::new(),
-        watcher: Watcher::default(),
+        delivered: Packer::new(false),
         status: head.status,
         shape,
         keeps_schema: false,
@@ -106,9 +110,11 @@ struct ReadBody {
     source: Source,
     unpack: Option<GzDecoder<Vec<u8>>>,
     /// Received and not yet unpacked.
-    packed: Bytes,
+    encoded: Bytes,
     editors: Vec<Editor>,
-    watcher: Watcher,
+    /// The record learns from the whole answer, the client gets the edited one, which is what is kept.
+    unedited: Option<Watcher>,
+    delivered: Packer,
     status: StatusCode,
     shape: Shape,
     keeps_schema: bool,
@@ -117,7 +123,11 @@ struct ReadBody {
 }
 
 impl ReadBody {
-    async fn read(&mut self) -> Option<Result<Chunk, UpstreamFault>> {
+    fn watcher(&self) -> &Watcher {
+        self.unedited.as_ref().unwrap_or(self.delivered.watcher())
+    }
+
+    async fn next(&mut self) -> Option<Result<Chunk, UpstreamFault>> {
         loop {
             let wire = match self.wire().await {
                 Some(Ok(wire)) => wire,
@@ -126,16 +136,16 @@ impl ReadBody {
             };
             match self.chunk(wire) {
                 // All of it was taken out.
-                Ok(chunk) if chunk.decoded.is_empty() && chunk.packed.is_none() => continue,
+                Ok(chunk) if chunk.decoded.is_empty() && chunk.wire.is_none() => continue,
                 other => return Some(other),
             }
         }
     }
 
     async fn wire(&mut self) -> Option<Result<Bytes, UpstreamFault>> {
-        if !self.packed.is_empty() {
-            let taken = self.packed.len().min(UNPACK_BYTES);
-            return Some(Ok(self.packed.split_to(taken)));
+        if !self.encoded.is_empty() {
+            let taken = self.encoded.len().min(UNPACK_BYTES);
+            return Some(Ok(self.encoded.split_to(taken)));
         }
         loop {
             let part = match &mut self.source {
@@ -151,9 +161,9 @@ impl ReadBody {
             if self.unpack.is_none() {
                 return Some(Ok(part));
             }
-            self.packed = part;
-            let taken = self.packed.len().min(UNPACK_BYTES);
-            return Some(Ok(self.packed.split_to(taken)));
+            self.encoded = part;
+            let taken = self.encoded.len().min(UNPACK_BYTES);
+            return Some(Ok(self.encoded.split_to(taken)));
         }
     }
 
@@ -169,13 +179,9 @@ impl ReadBody {
         }
     }
 
-    fn edited(&mut self, decoded: Bytes, packed: Option<Bytes>) -> Result<Chunk, UpstreamFault> {
-        if self.editors.is_empty() {
-            self.watcher.push(&decoded);
-            return Ok(Chunk { decoded, packed });
-        }
-        // The record learns from the whole answer; the client gets the edited one, which is what is kept.
-        self.watcher.push(&decoded);
+    fn edited(&mut self, decoded: Bytes, wire: Option<Bytes>) -> Result<Chunk, UpstreamFault> {
+        let Some(unedited) = &mut self.unedited else { return Ok(Chunk { decoded, wire }) };
+        unedited.push(&decoded);
         let mut edited = decoded;
         for editor in &mut self.editors {
             let mut out = Vec::with_capacity(edited.len());
@@ -183,10 +189,10 @@ impl ReadBody {
             done.map_err(|_| UpstreamFault("its JSON can't be edited as it must be".to_owned()))?;
             edited = out.into();
         }
-        Ok(Chunk { decoded: edited, packed: None })
+        Ok(Chunk { decoded: edited, wire: None })
     }
 
-    /// The end: packed bytes were whole, and so was what was edited. What the unpacker still held comes first.
+    /// The end: encoded bytes were whole, and so was what was edited. What the unpacker still held comes first.
     fn end(&mut self) -> Option<Result<Chunk, UpstreamFault>> {
         if let Some(mut unpack) = self.unpack.take() {
             if unpack.try_finish().is_err() {
@@ -204,12 +210,20 @@ impl ReadBody {
 
 impl AnswerBody for ReadBody {
     fn next(&mut self) -> NextChunk<'_> {
-        Box::pin(self.read())
+        Box::pin(ReadBody::next(self))
+    }
+
+    fn read(&mut self, gathered: &[u8]) {
+        self.delivered.read(gathered);
+    }
+
+    fn finish(&mut self, window: &[u8]) -> Option<Vec<u8>> {
+        self.delivered.finish(window)
     }
 
     fn rows(&self) -> (u64, Option<u64>) {
         match self.shape {
-            Shape::Query | Shape::Rows => (self.watcher.rows().unwrap_or(0), self.watcher.total_rows()),
+            Shape::Query | Shape::Rows => (self.watcher().rows().unwrap_or(0), self.watcher().total_rows()),
             _ => (0, None),
         }
     }
@@ -218,7 +232,7 @@ impl AnswerBody for ReadBody {
         learn::from_answer(
             self.status,
             self.shape,
-            &self.watcher,
+            self.watcher(),
             self.keeps_schema,
             (&self.project, self.starts_query),
         )

@@ -241,6 +241,7 @@ async fn received(bigquery: &BigQuery, parts: Forwardable<Plan>, answer: Upstrea
         gzip,
         edits,
         keeps_schema: parts.plan.keeps_schema,
+        keeps_rows: parts.keeps_rows,
         project: parts.plan.project.clone(),
         starts_query: parts.plan.is_query_door,
     };

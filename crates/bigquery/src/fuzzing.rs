@@ -1,6 +1,7 @@
 //! The doors of the fuzz targets in `fuzz/`: each takes hostile bytes and checks what must hold for all of them.
 
-use crate::json::{Edit, Editor, Mask, Splice, Watcher, check_plain, members};
+use crate::RowColumns;
+use crate::json::{Edit, Editor, Mask, Packer, Splice, Watcher, check_plain, members};
 use crate::understand::OUR_LABELS;
 
 /// Narrows, unlabels and watches an answer, whole and cut in two.
@@ -78,17 +79,24 @@ pub fn statement(is_job: bool, body: &[u8]) {
     assert_eq!(action.text.sql.as_deref(), query.as_str(), "one statement, whoever reads it");
 }
 
-/// Packs what looks like rows by column, and takes them apart again.
+/// Packs what looks like rows by column, and takes it apart again; also takes apart what may be anything. The first byte
+/// says where the rows are cut.
 pub fn rows(payload: &[u8]) {
-    use ledger::Packing;
-    if let Some(packed) = crate::RowColumns.pack(payload) {
-        assert_eq!(
-            crate::RowColumns.unpack(&packed).as_deref(),
-            Some(payload),
-            "rows come back as they were"
-        );
+    use ledger::Unpacking;
+    let _ = RowColumns.unpack(payload);
+    let Some((&cut, text)) = payload.split_first() else { return };
+    let (body, part) = ([br#"{"rows":["#.as_slice(), text].concat(), 1 + usize::from(cut) * 8);
+    let (mut packer, mut watcher) = (Packer::eager(), Watcher::default());
+    for window in body.chunks(part * 3) {
+        packer.read(&window[..window.len().min(part)]);
+        packer.read(&window[..window.len().min(part * 2)]);
+        if let Some(packed) = packer.finish(window) {
+            assert!(RowColumns.unpack(&packed).as_deref() == Some(window), "rows come back as they were");
+        }
     }
-    let _ = crate::RowColumns.unpack(payload);
+    watcher.push(&body);
+    assert_eq!(packer.watcher().rows(), watcher.rows(), "as many rows, whether packed or watched");
+    assert_eq!(packer.watcher().skeleton(), watcher.skeleton());
 }
 
 #[cfg(test)]

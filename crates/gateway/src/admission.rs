@@ -106,6 +106,7 @@ pub struct Cleared<P> {
     request: Request,
     record: RecordId,
     session: SessionId,
+    keeps_rows: bool,
     upload: ledger::UploadRecorder,
 }
 
@@ -145,6 +146,7 @@ impl<P> Permit<P> {
             request,
             record: open.id(),
             session: open.session(),
+            keeps_rows: open.keeps_rows(),
             upload: open.upload_recorder(),
         }
     }
@@ -165,6 +167,8 @@ pub struct Forwardable<P> {
     pub reads_all: bool,
     /// The account that it acts as, if not the connection's own.
     pub account: Option<String>,
+    /// Whether the record keeps what is delivered.
+    pub keeps_rows: bool,
     /// Everything of the body that was not inspected passes through it.
     pub upload: ledger::UploadRecorder,
     registry: Arc<registry::Registry>,
@@ -192,6 +196,7 @@ impl<P> Forwardable<P> {
             principal: self.principal,
             reads_all: self.reads_all,
             account: self.account,
+            keeps_rows: self.keeps_rows,
             upload: self.upload,
             registry: self.registry,
             connection: self.connection,
@@ -214,6 +219,7 @@ impl<P> Cleared<P> {
             principal: self.asker.principal.clone(),
             reads_all: self.asker.reads_all,
             account: self.asker.account.clone(),
+            keeps_rows: self.keeps_rows,
             upload: self.upload,
             registry: self.registry,
             connection: self.connection,

@@ -293,7 +293,7 @@ impl<U: Upstream> Gateway<U> {
             location: seen.job.location,
             ..Closing::new(outcome, seen.status)
         };
-        open.close(closing, bytes::Bytes::new()).await.is_ok()
+        open.close(closing, ledger::Payload::default()).await.is_ok()
     }
 }
 

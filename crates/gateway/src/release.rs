@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
-use ledger::{Closing, LedgerError, OpenRecord, WINDOW_BYTES, failpoint};
+use ledger::{Closing, LedgerError, OpenRecord, Payload, WINDOW_BYTES, failpoint};
 use record::{Clock, Outcome, RecordId, Status, Timestamp};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -34,54 +34,56 @@ const CLIENT_LEFT: &str = "the client left, or its session was ended";
 #[derive(Default)]
 struct Gathered {
     decoded: BytesMut,
-    packed: Option<BytesMut>,
+    /// Of an encoded body, what the wire carries.
+    wire: Option<BytesMut>,
+    /// Of a window that was read to its end: a shorter form.
+    packed: Option<Vec<u8>>,
 }
 
 /// A part of the body that is gathered: what is recorded, and what leaves.
 struct Window {
-    decoded: Bytes,
-    /// Of a packed body, what the wire carries.
-    packed: Option<Bytes>,
+    payload: Payload,
+    /// Of an encoded body, what the wire carries.
+    wire: Option<Bytes>,
 }
 
 impl Gathered {
     fn take(&mut self, chunk: Chunk) {
         self.decoded.extend_from_slice(&chunk.decoded);
-        if let Some(packed) = chunk.packed {
-            self.packed.get_or_insert_default().extend_from_slice(&packed);
+        if let Some(wire) = chunk.wire {
+            self.wire.get_or_insert_default().extend_from_slice(&wire);
         }
     }
 
-    /// Packed bytes may say nothing for as long as they like: they fill a window too.
+    /// Encoded bytes may say nothing for as long as they like: they fill a window too.
     fn is_full(&self) -> bool {
-        let packed = self.packed.as_ref().map_or(0, BytesMut::len);
-        self.decoded.len().max(packed) >= WINDOW_BYTES
+        let wire = self.wire.as_ref().map_or(0, BytesMut::len);
+        self.decoded.len().max(wire) >= WINDOW_BYTES
     }
 
     fn into_window(self) -> Window {
-        Window { decoded: self.decoded.freeze(), packed: self.packed.map(BytesMut::freeze) }
+        let payload = Payload { bytes: self.decoded.freeze(), packed: self.packed };
+        Window { payload, wire: self.wire.map(BytesMut::freeze) }
     }
 
     /// An empty one with room for as much as this one holds, so that a window is not moved while it grows.
     fn successor(&self) -> Self {
         let room = self.decoded.len() + self.decoded.len() / 16;
-        Self { decoded: BytesMut::with_capacity(room), packed: None }
+        Self { decoded: BytesMut::with_capacity(room), ..Self::default() }
     }
 }
 
 impl Window {
-    /// What leaves.
-    fn wire(&self) -> &Bytes {
-        self.packed.as_ref().unwrap_or(&self.decoded)
+    /// What is recorded, and what leaves.
+    fn into_parts(self) -> (Payload, Bytes) {
+        let wire = self.wire.unwrap_or_else(|| self.payload.bytes.clone());
+        (self.payload, wire)
     }
+}
 
-    /// It leaves in pieces.
-    fn pieces(self) -> impl Iterator<Item = Bytes> {
-        let mut wire = self.packed.unwrap_or(self.decoded);
-        std::iter::from_fn(move || {
-            (!wire.is_empty()).then(|| wire.split_to(wire.len().min(REPLY_PIECE_BYTES)))
-        })
-    }
+/// What leaves, in pieces.
+fn pieces(mut wire: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || (!wire.is_empty()).then(|| wire.split_to(wire.len().min(REPLY_PIECE_BYTES))))
 }
 
 /// How far reading came.
@@ -132,8 +134,8 @@ pub(crate) async fn behind<U: Upstream>(
     match read {
         Read::Window => {
             let next = gathered.successor();
-            let first = gathered.into_window();
-            if open.window(first.decoded.clone()).await.is_err() {
+            let (first, wire) = gathered.into_window().into_parts();
+            if open.window(first).await.is_err() {
                 return withhold(gateway, id, manner);
             }
             let (release, released) = mpsc::channel(REPLY_PIECES_MAX);
@@ -152,11 +154,11 @@ pub(crate) async fn behind<U: Upstream>(
                 wire_bytes: 0,
                 speaks: manner.speaks,
             };
-            tokio::spawn(rest.run(first));
+            tokio::spawn(rest.run(wire));
             Reply::from_parts(head, ReplyBody::Released(released))
         }
         Read::End => {
-            let whole = gathered.into_window();
+            let (whole, wire) = gathered.into_window().into_parts();
             let mut learnt = body.learnt();
             failpoint("last_byte");
             let mismatched = claims.mismatched(&learnt);
@@ -167,7 +169,7 @@ pub(crate) async fn behind<U: Upstream>(
                 return Box::pin(unclaimed(gateway, open, learnt, manner, &times)).await;
             }
             let trailers = trailed(&mut learnt, id);
-            let closing = closing(&times, learnt, whole.wire().len() as u64);
+            let closing = closing(&times, learnt, wire.len() as u64);
             gateway.metrics.exchange(closing.outcome);
             if !closing.statement.decided_as.is_empty() {
                 gateway.metrics.mismatch();
@@ -175,11 +177,10 @@ pub(crate) async fn behind<U: Upstream>(
             if let Some(job) = mismatched {
                 gateway.stop_mismatch(claims.by(), &job, id).await;
             }
-            if open.close(closing, whole.decoded.clone()).await.is_err() {
+            if open.close(closing, whole).await.is_err() {
                 return withhold(gateway, id, manner);
             }
             failpoint("answered");
-            let wire = whole.wire().clone();
             match trailers {
                 None => Reply::from_parts(head, crate::full(wire)),
                 Some(trailers) => Reply::from_parts(head, ReplyBody::trailed(wire, trailers)),
@@ -187,6 +188,7 @@ pub(crate) async fn behind<U: Upstream>(
         }
         Read::Broken(fault) => {
             let undo = claims.undo().to_vec();
+            body.finish(&gathered.decoded);
             let mut learnt = body.learnt();
             if !claims.learn(&mut learnt, gateway.clock.now()).await {
                 return Box::pin(unclaimed(gateway, open, learnt, manner, &times)).await;
@@ -227,7 +229,7 @@ pub(crate) async fn own<U: Upstream>(
     let mut closing = Closing::new(outcome, Status { http, grpc, reason, message });
     closing.wire_bytes = delivered.len() as u64;
     gateway.metrics.exchange(outcome);
-    match open.close(closing, delivered).await {
+    match open.close(closing, delivered.into()).await {
         Ok(_) => (Reply::from_parts(head, body), true),
         Err(_) => (gateway.upstream.refuse(speaks, &Refusal::unrecorded(), None), false),
     }
@@ -251,7 +253,7 @@ struct Rest {
 
 impl Rest {
     /// While a window becomes durable, the next one is read: never more than that.
-    async fn run(mut self, first: Window) {
+    async fn run(mut self, first: Bytes) {
         let mut read = self.release_then(first, None).await;
         loop {
             if let (Read::Window | Read::End, Some(refusal)) = (&read, self.claims.too_many(&*self.body)) {
@@ -271,12 +273,11 @@ impl Rest {
     /// Makes the window that is gathered durable, then releases it; meanwhile reads the next.
     async fn record_and_release(&mut self) -> Result<Read, LedgerError> {
         let successor = self.gathered.successor();
-        let window = std::mem::replace(&mut self.gathered, successor).into_window();
+        let (window, wire) = std::mem::replace(&mut self.gathered, successor).into_window().into_parts();
         let mut next = None;
         let Self { open, body, gathered, speaks, .. } = self;
         {
-            let (recording, reading) =
-                (open.window(window.decoded.clone()), fill(&mut **body, gathered, *speaks));
+            let (recording, reading) = (open.window(window), fill(&mut **body, gathered, *speaks));
             tokio::pin!(recording, reading);
             loop {
                 tokio::select! {
@@ -285,12 +286,12 @@ impl Rest {
                 }
             }
         }
-        Ok(self.release_then(window, next).await)
+        Ok(self.release_then(wire, next).await)
     }
 
     /// Gives a durable window to the client; then reads on, unless the next was read already.
-    async fn release_then(&mut self, window: Window, next: Option<Read>) -> Read {
-        if !self.let_go(window).await {
+    async fn release_then(&mut self, wire: Bytes, next: Option<Read>) -> Read {
+        if !self.let_go(wire).await {
             return Read::left();
         }
         if let Some(next) = next {
@@ -305,8 +306,8 @@ impl Rest {
     }
 
     /// Gives a window to the client, piece by piece; false if it left. A slow client slows the upstream.
-    async fn let_go(&mut self, window: Window) -> bool {
-        for piece in window.pieces() {
+    async fn let_go(&mut self, wire: Bytes) -> bool {
+        for piece in pieces(wire) {
             let bytes = piece.len() as u64;
             let sent = tokio::select! {
                 sent = self.release.send(Ok(Frame::data(piece))) => sent.is_ok(),
@@ -321,8 +322,8 @@ impl Rest {
     }
 
     async fn close_at_end(mut self) {
-        let last = std::mem::take(&mut self.gathered).into_window();
-        let wire_bytes = self.wire_bytes + last.wire().len() as u64;
+        let (last, wire) = std::mem::take(&mut self.gathered).into_window().into_parts();
+        let wire_bytes = self.wire_bytes + wire.len() as u64;
         let mut learnt = self.body.learnt();
         failpoint("last_byte");
         let (session, ended) = self.claims.ended(&learnt, has_failed(&self.times, &learnt));
@@ -339,12 +340,12 @@ impl Rest {
             self.metrics.mismatch();
         }
         let Self { open, release, .. } = self;
-        let closed = open.close(closing, last.decoded.clone()).await;
+        let closed = open.close(closing, last).await;
         if closed.is_err() {
             let _ = release.send(Err(crate::reply::CutOff)).await;
             return;
         }
-        for piece in last.pieces() {
+        for piece in pieces(wire) {
             if release.send(Ok(Frame::data(piece))).await.is_err() {
                 return;
             }
@@ -355,7 +356,8 @@ impl Rest {
     }
 
     /// The reply is not whole: the client's connection is reset, never ended as if it were.
-    async fn close_early(self, why: &str) {
+    async fn close_early(mut self, why: &str) {
+        self.body.finish(&self.gathered.decoded);
         self.metrics.exchange(Outcome::Aborted);
         let wire_bytes = self.wire_bytes;
         // What it started goes on, and is followed; what it was billed counts.
@@ -367,7 +369,7 @@ impl Rest {
         closing.outcome = Outcome::Aborted;
         closing.status.reason = "aborted".to_owned();
         closing.status.message = why.to_owned();
-        let _ = self.open.close(closing, Bytes::new()).await;
+        let _ = self.open.close(closing, Payload::default()).await;
         let _ = self.release.send(Err(crate::reply::CutOff)).await;
     }
 
@@ -388,23 +390,30 @@ async fn ended(ending: &mut Option<Ending>) {
 /// Reads until a window is full or the body ends; of a stream of messages, also until no more come for now, for
 /// whoever sends the other half may wait for them.
 async fn fill(body: &mut dyn AnswerBody, gathered: &mut Gathered, speaks: Speaks) -> Read {
-    while !gathered.is_full() {
+    let read = loop {
+        if gathered.is_full() {
+            break Read::Window;
+        }
         let next = match speaks {
             Speaks::Grpc if !gathered.decoded.is_empty() => {
                 match tokio::time::timeout(MESSAGES_GATHERED_MAX, body.next()).await {
                     Ok(next) => next,
-                    Err(_) => return Read::Window,
+                    Err(_) => break Read::Window,
                 }
             }
             Speaks::Grpc | Speaks::Json => body.next().await,
         };
         match next {
-            Some(Ok(chunk)) => gathered.take(chunk),
+            Some(Ok(chunk)) => {
+                gathered.take(chunk);
+                body.read(&gathered.decoded);
+            }
             Some(Err(fault)) => return Read::Broken(fault),
-            None => return Read::End,
+            None => break Read::End,
         }
-    }
-    Read::Window
+    };
+    gathered.packed = body.finish(&gathered.decoded);
+    read
 }
 
 /// What follows the body, with the record's id.
@@ -460,7 +469,7 @@ async fn refused_for_its_rows<U: Upstream>(
         message: refusal.message.clone(),
     };
     gateway.metrics.exchange(Outcome::Refused);
-    match open.close(closing, Bytes::new()).await {
+    match open.close(closing, Payload::default()).await {
         Ok(_) => reply,
         Err(_) => withhold(gateway, id, manner),
     }
@@ -489,7 +498,7 @@ async fn broken_before_release<U: Upstream>(
     closing.first_byte = Some(times.first_byte);
     closing.statement.undo = undo;
     gateway.metrics.exchange(Outcome::Aborted);
-    match open.close(closing, Bytes::new()).await {
+    match open.close(closing, Payload::default()).await {
         Ok(_) => reply,
         Err(_) => withhold(gateway, id, manner),
     }
@@ -507,7 +516,7 @@ async fn unclaimed<U: Upstream>(
     let mut closing = closing(times, learnt, 0);
     closing.outcome = Outcome::Aborted;
     closing.status.reason = "withheld".to_owned();
-    let _ = open.close(closing, Bytes::new()).await;
+    let _ = open.close(closing, Payload::default()).await;
     withhold(gateway, id, manner)
 }
 

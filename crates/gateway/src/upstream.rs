@@ -411,7 +411,16 @@ pub trait AnswerBody: Send {
     /// The next part, `None` at a clean end.
     fn next(&mut self) -> NextChunk<'_>;
 
-    /// Rows that came so far, and how many the result has, where it says so.
+    /// Reads on in a window that is gathered, of which more has come.
+    fn read(&mut self, _gathered: &[u8]) {}
+
+    /// Reads the rest of a window of which no more comes; another may follow. Returns a shorter form of it, where one is to
+    /// be kept.
+    fn finish(&mut self, _window: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Rows in the windows so far, and how many the result has, where it says so.
     fn rows(&self) -> (u64, Option<u64>);
 
     /// What was learnt from all of it.
@@ -422,8 +431,8 @@ pub trait AnswerBody: Send {
 #[derive(Clone, Debug, Default)]
 pub struct Chunk {
     pub decoded: Bytes,
-    /// Of a packed body; none where the wire carries what is said. One body has one or the other throughout.
-    pub packed: Option<Bytes>,
+    /// Of an encoded body; none where the wire carries what is said. One body has one or the other throughout.
+    pub wire: Option<Bytes>,
 }
 
 /// What an answer taught.

@@ -286,7 +286,7 @@ impl Settings {
             clock: clock.clone(),
             durability: self.durability,
             disk_floor: self.disk_floor,
-            packing: Arc::new(bigquery::RowColumns),
+            unpacking: Arc::new(bigquery::RowColumns),
         })
         .map_err(|error| ledger_failure(&error))?;
         let state = State::open(&layout.state()).map_err(|error| Failure::other_side(error.to_string()))?;

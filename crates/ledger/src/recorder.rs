@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::index::Index;
 use crate::layout::{Layout, LockError};
 use crate::recover;
-use crate::sealing::{Blob, Packing, Sealer};
+use crate::sealing::{Blob, Payload, Sealer, Unpacking};
 use crate::text::StatementText;
 use crate::wal;
 use crate::writer::{Append, Command, Done, QUEUE_MAX, Writer, WriterConfig};
@@ -27,7 +27,7 @@ use crate::writer::{Append, Command, Done, QUEUE_MAX, Writer, WriterConfig};
 /// A reply is released in windows of so many decoded bytes and what the last part that was read brings beyond them, each
 /// durable before it leaves.
 pub const WINDOW_BYTES: usize = 1024 * 1024;
-/// Larger payloads are packed and sealed by themselves, on a blocking thread; smaller ones with others.
+/// Larger payloads are compressed and sealed by themselves, on a blocking thread; smaller ones with others.
 const SEAL_INLINE_BYTES_MAX: usize = 64 * 1024;
 
 /// How much of an exchange is kept.
@@ -57,8 +57,8 @@ pub struct LedgerConfig {
     pub durability: Durability,
     /// Nothing new is admitted while fewer bytes of the disk are free; absent = 256 MiB or a twentieth of it.
     pub disk_floor: Option<u64>,
-    /// How rows are made smaller before they are compressed.
-    pub packing: Arc<dyn Packing>,
+    /// Turns back what was packed before it was given.
+    pub unpacking: Arc<dyn Unpacking>,
 }
 
 /// What the writer and its ledger tell each other.
@@ -181,11 +181,11 @@ impl Closing {
 impl Ledger {
     /// Takes the folder, recovers what a crash left, brings the index up to date, starts the writer.
     pub fn open(config: LedgerConfig) -> Result<Self, LedgerError> {
-        let LedgerConfig { layout, vault, clock, durability, disk_floor, packing } = config;
+        let LedgerConfig { layout, vault, clock, durability, disk_floor, unpacking } = config;
         layout.create().map_err(|error| io(layout.root(), error))?;
         let lock = layout.lock().map_err(|error| LedgerError::Lock(Arc::new(error)))?;
         wal::replay(&layout)?;
-        let sealer = Arc::new(Sealer::new(vault, layout.clone(), packing));
+        let sealer = Arc::new(Sealer::new(vault, layout.clone(), unpacking));
         let end = recover::log_end(&layout)?;
         let index = Arc::new(Index::open(&layout, sealer.clone(), &end)?);
         index.catch_up(end.next_n)?;
@@ -370,7 +370,16 @@ impl Ledger {
         if text.is_empty() {
             return None;
         }
-        Some(seal(&self.sealer, BlobClass::Statements, session, self.clock.now(), text.encode().into()).await)
+        Some(
+            seal(
+                &self.sealer,
+                BlobClass::Statements,
+                session,
+                self.clock.now(),
+                Bytes::from(text.encode()).into(),
+            )
+            .await,
+        )
     }
 
     /// Waits until everything accepted is written, then stops the threads. Blocks.
@@ -430,10 +439,10 @@ async fn seal(
     class: BlobClass,
     session: SessionId,
     at: Timestamp,
-    payload: Bytes,
+    payload: Payload,
 ) -> Blob {
-    if payload.len() <= SEAL_INLINE_BYTES_MAX {
-        return Blob::Loose(sealer.loose(class, payload));
+    if payload.packed.is_none() && payload.bytes.len() <= SEAL_INLINE_BYTES_MAX {
+        return Blob::Loose(sealer.loose(class, payload.bytes));
     }
     let sealer = sealer.clone();
     tokio::task::spawn_blocking(move || sealer.seal(class, session, at, &payload))
@@ -488,7 +497,9 @@ impl UploadRecorder {
     async fn durably(&self, number: u64, bytes: Bytes) -> Result<(), LedgerError> {
         let len = bytes.len() as u64;
         let data = match self.keeps_bytes {
-            true => Some(seal(&self.sealer, BlobClass::Uploads, self.session, self.clock.now(), bytes).await),
+            true => Some(
+                seal(&self.sealer, BlobClass::Uploads, self.session, self.clock.now(), bytes.into()).await,
+            ),
             false => None,
         };
         let window = Window { id: self.id, window: number, bytes: len, upload: true, blob: None };
@@ -531,12 +542,17 @@ impl OpenRecord {
         self.session
     }
 
+    /// Whether what is delivered is kept, not only counted.
+    pub fn keeps_rows(&self) -> bool {
+        self.recording.results == Retained::Rows
+    }
+
     /// Makes a part of the reply durable. When this returns, it may be released.
-    pub async fn window(&mut self, decoded: Bytes) -> Result<(), LedgerError> {
-        let number = self.result.take(&decoded);
-        let bytes = decoded.len() as u64;
+    pub async fn window(&mut self, part: Payload) -> Result<(), LedgerError> {
+        let number = self.result.take(&part.bytes);
+        let bytes = part.bytes.len() as u64;
         let data = match self.recording.results {
-            Retained::Rows => Some(self.seal(BlobClass::Rows, decoded).await),
+            Retained::Rows => Some(self.seal(BlobClass::Rows, part).await),
             Retained::Hash | Retained::None => None,
         };
         let window = Window { id: self.id, window: number, bytes, upload: false, blob: None };
@@ -560,11 +576,11 @@ impl OpenRecord {
 
     /// Makes the outcome durable, with the last part of the reply. When this returns, that part and the end may
     /// be released.
-    pub async fn close(mut self, closing: Closing, last: Bytes) -> Result<ClosedRecord, LedgerError> {
+    pub async fn close(mut self, closing: Closing, last: Payload) -> Result<ClosedRecord, LedgerError> {
         let closing = self.kept(closing);
         let mut data = None;
-        if !last.is_empty() {
-            self.result.take(&last);
+        if !last.bytes.is_empty() {
+            self.result.take(&last.bytes);
             if self.recording.results == Retained::Rows {
                 data = Some(self.seal(BlobClass::Rows, last).await);
             }
@@ -576,7 +592,7 @@ impl OpenRecord {
         };
         let text = match text.is_empty() {
             true => None,
-            false => Some(self.seal(BlobClass::Statements, text.encode().into()).await),
+            false => Some(self.seal(BlobClass::Statements, Bytes::from(text.encode()).into()).await),
         };
         let body = LeafBody::Outcome(Box::new(self.outcome(closing)));
         let queue = self.queue.take().expect("taken only here and in drop");
@@ -631,7 +647,7 @@ impl OpenRecord {
         }
     }
 
-    async fn seal(&self, class: BlobClass, payload: Bytes) -> Blob {
+    async fn seal(&self, class: BlobClass, payload: Payload) -> Blob {
         seal(&self.sealer, class, self.session, self.clock.now(), payload).await
     }
 

@@ -46,25 +46,32 @@ const GROUP_BYTES_MAX: usize = 40 * 1024 * 1024;
 /// Opened groups that are kept: whoever reads in order opens each once.
 const OPENED_MAX: usize = 6;
 
-/// Makes a payload smaller before it is compressed, and back. The room that knows the payload's language has it.
-pub trait Packing: Send + Sync {
-    /// A shorter form, if there is one that `unpack` turns back into the same bytes.
-    fn pack(&self, payload: &[u8]) -> Option<Vec<u8>>;
-
+/// Turns packed payloads back. The room that knows the payloads' language has it.
+pub trait Unpacking: Send + Sync {
     /// The payload that was packed.
     fn unpack(&self, packed: &[u8]) -> Option<Vec<u8>>;
 }
 
-/// Every payload as it is.
-pub struct Unpacked;
+/// Where no payload is packed.
+pub struct NonePacked;
 
-impl Packing for Unpacked {
-    fn pack(&self, _: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
+impl Unpacking for NonePacked {
     fn unpack(&self, _: &[u8]) -> Option<Vec<u8>> {
         None
+    }
+}
+
+/// What is to be kept.
+#[derive(Clone, Debug, Default)]
+pub struct Payload {
+    pub bytes: Bytes,
+    /// A shorter form that `Unpacking` turns back into the same bytes, where there is one.
+    pub packed: Option<Vec<u8>>,
+}
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, packed: None }
     }
 }
 
@@ -138,7 +145,7 @@ pub(crate) struct Sealer {
     layout: Layout,
     keys: Mutex<KeyCache>,
     key_files: Mutex<HashMap<(BlobClass, String), KeyFile>>,
-    packing: Arc<dyn Packing>,
+    unpacking: Arc<dyn Unpacking>,
     opened: Mutex<VecDeque<Opened>>,
 }
 
@@ -164,13 +171,13 @@ struct KeyCache {
 }
 
 impl Sealer {
-    pub(crate) fn new(vault: Arc<Vault>, layout: Layout, packing: Arc<dyn Packing>) -> Self {
+    pub(crate) fn new(vault: Arc<Vault>, layout: Layout, unpacking: Arc<dyn Unpacking>) -> Self {
         Self {
             vault,
             layout,
             keys: Mutex::default(),
             key_files: Mutex::default(),
-            packing,
+            unpacking,
             opened: Mutex::default(),
         }
     }
@@ -181,13 +188,18 @@ impl Sealer {
         Loose { class, salt, commit: commit(0, &salt, &payload), payload }
     }
 
-    /// Packs and seals a large payload by itself; takes some milliseconds for a MiB.
-    pub(crate) fn seal(&self, class: BlobClass, session: SessionId, at: Timestamp, payload: &[u8]) -> Blob {
-        let packed = if class == BlobClass::Rows { self.packing.pack(payload) } else { None };
-        let (tag, stored, effort) = match &packed {
+    /// Seals a large payload by itself; takes some milliseconds for a MiB.
+    pub(crate) fn seal(
+        &self,
+        class: BlobClass,
+        session: SessionId,
+        at: Timestamp,
+        payload: &Payload,
+    ) -> Blob {
+        let (tag, stored, effort) = match &payload.packed {
             Some(packed) => (PACKED | COMPRESSED, packed.as_slice(), Effort::Usual),
-            None if class == BlobClass::Rows => (COMPRESSED, payload, Effort::Quick),
-            None => (COMPRESSED, payload, Effort::Usual),
+            None if class == BlobClass::Rows => (COMPRESSED, &payload.bytes[..], Effort::Quick),
+            None => (COMPRESSED, &payload.bytes[..], Effort::Usual),
         };
         let salt = random_bytes::<SALT_BYTES>();
         let (group, (size, commit)) = self.seal_with(class, session, &at.day(), |out| {
@@ -248,7 +260,7 @@ impl Sealer {
         let damaged =
             || LedgerError::Damaged(format!("{}/{} at {}", blob.class.as_str(), blob.segment, blob.offset));
         let group = self.group(session, blob)?;
-        payload_of(&group, blob, &*self.packing).ok_or_else(damaged)
+        payload_of(&group, blob, &*self.unpacking).ok_or_else(damaged)
     }
 
     /// The opened group of a reference; the ones opened last are kept.
@@ -376,7 +388,7 @@ fn entry_of(group: &[u8], at: u64, size: u64) -> Option<(u8, &[u8], &[u8])> {
 }
 
 /// The payload of an entry, if it is the one that was committed to.
-fn payload_of(group: &[u8], blob: &BlobRef, packing: &dyn Packing) -> Option<Vec<u8>> {
+fn payload_of(group: &[u8], blob: &BlobRef, unpacking: &dyn Unpacking) -> Option<Vec<u8>> {
     let (tag, salt, bytes) = entry_of(group, blob.at, blob.size)?;
     if commit(tag, salt, bytes) != blob.commit || tag & !(PACKED | COMPRESSED) != 0 {
         return None;
@@ -385,7 +397,7 @@ fn payload_of(group: &[u8], blob: &BlobRef, packing: &dyn Packing) -> Option<Vec
         true => decompress(bytes, GROUP_BYTES_MAX)?,
         false => bytes.to_vec(),
     };
-    if tag & PACKED != 0 { packing.unpack(&stored) } else { Some(stored) }
+    if tag & PACKED != 0 { unpacking.unpack(&stored) } else { Some(stored) }
 }
 
 /// Reads a group that may be anything, and an entry of it whose commitment holds.
@@ -396,7 +408,7 @@ pub(crate) fn any_group(clear: &[u8], at: u64, size: u64) {
     let commit = entry.map_or(Digest([0; 32]), |(tag, salt, bytes)| commit(tag, salt, bytes));
     let (class, segment) = (BlobClass::Rows, String::new());
     let blob = BlobRef { class, segment, offset: 0, len: 0, at, size, commit };
-    let _ = payload_of(&group, &blob, &Unpacked);
+    let _ = payload_of(&group, &blob, &NonePacked);
 }
 
 /// How much work a payload is worth.
@@ -503,15 +515,10 @@ mod tests {
         }
     }
 
-    /// Packs what is the same text twice.
+    /// Of what is the same text twice, once is packed.
     struct Twice;
 
-    impl Packing for Twice {
-        fn pack(&self, payload: &[u8]) -> Option<Vec<u8>> {
-            let (half, other) = payload.split_at(payload.len() / 2);
-            (half == other).then(|| half.to_vec())
-        }
-
+    impl Unpacking for Twice {
         fn unpack(&self, packed: &[u8]) -> Option<Vec<u8>> {
             Some(packed.repeat(2))
         }
@@ -557,18 +564,19 @@ mod tests {
     #[test]
     fn a_large_payload_comes_back_in_every_form() {
         let folder = Folder::new("large");
-        for (class, payload) in [
-            (BlobClass::Rows, b"0123456789".repeat(30_000)),
-            (BlobClass::Rows, [b"0123456789".repeat(30_000), b"!".to_vec()].concat()),
-            (BlobClass::Statements, b"SELECT 1;\n".repeat(20_000)),
+        for (class, payload, packed) in [
+            (BlobClass::Rows, b"0123456789".repeat(30_000), Some(b"0123456789".repeat(15_000))),
+            (BlobClass::Rows, b"0123456789".repeat(30_000), None),
+            (BlobClass::Statements, b"SELECT 1;\n".repeat(20_000), None),
         ] {
+            let payload = Payload { bytes: payload.into(), packed };
             let seal = || match folder.0.seal(class, folder.1, now(), &payload) {
                 Blob::Sealed { group, size, commit } => (group, size, commit),
                 Blob::Loose(_) => unreachable!("it is sealed by itself"),
             };
             let (group, size, commit) = seal();
-            assert!(group.payload.len() < payload.len() / 10, "it is compressed");
-            assert_eq!(folder.read(group, size, commit).unwrap(), payload);
+            assert!(group.payload.len() < payload.bytes.len() / 10, "it is compressed");
+            assert_eq!(folder.read(group, size, commit).unwrap(), payload.bytes);
             let (group, size, _) = seal();
             let other = folder.read(group, size, commit);
             assert!(matches!(other, Err(LedgerError::Damaged(_))), "each has a salt of its own");

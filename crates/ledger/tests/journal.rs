@@ -54,7 +54,7 @@ fn open_at(folder: &Path, secs: i64) -> Result<Ledger, LedgerError> {
         clock,
         durability: Durability::Strict,
         disk_floor: None,
-        packing: Arc::new(ledger::Unpacked),
+        unpacking: Arc::new(ledger::NonePacked),
     })
 }
 
@@ -94,7 +94,7 @@ fn crashed(folder: &Path, to: &Path) {
             let record =
                 ledger.open_record(intent(session, &format!("SELECT {n}")), EVERYTHING).await.unwrap();
             let closing = Closing::new(Outcome::Ok, Status { http: Some(200), ..Status::default() });
-            record.close(closing, Bytes::from(format!("rows of {n}"))).await.unwrap();
+            record.close(closing, Bytes::from(format!("rows of {n}")).into()).await.unwrap();
         }
     });
     copy(&folder.join("journal"), &to.join("journal"));
@@ -111,9 +111,9 @@ fn write(folder: &Path, statements: &[String]) -> Vec<RecordId> {
         for sql in statements {
             let mut record = ledger.open_record(intent(session, sql), EVERYTHING).await.unwrap();
             ids.push(record.id());
-            record.window(Bytes::from(format!("window of {sql}"))).await.unwrap();
+            record.window(Bytes::from(format!("window of {sql}")).into()).await.unwrap();
             let closing = Closing::new(Outcome::Ok, Status { http: Some(200), ..Status::default() });
-            record.close(closing, Bytes::from_static(b"end")).await.unwrap();
+            record.close(closing, Bytes::from_static(b"end").into()).await.unwrap();
         }
         ids
     });
@@ -247,7 +247,7 @@ fn the_log_goes_on_over_midnight_and_restarts() {
             let record =
                 ledger.open_record(intent(session, &format!("SELECT {round}")), EVERYTHING).await.unwrap();
             let closing = Closing::new(Outcome::Ok, Status::default());
-            record.close(closing, Bytes::from_static(b"rows")).await.unwrap();
+            record.close(closing, Bytes::from_static(b"rows").into()).await.unwrap();
         });
         assert!(matches!(ledger.verify(|_| ()), Verdict::Clean { .. }));
         ledger.stop();
@@ -273,7 +273,7 @@ fn a_journal_that_can_not_be_written_says_so_and_goes_on_when_it_can() {
         std::fs::remove_file(folder.0.join("journal/statements")).unwrap();
         std::fs::create_dir(folder.0.join("journal/statements")).unwrap();
         let record = ledger.open_record(intent(session, "SELECT 2"), EVERYTHING).await.unwrap();
-        record.close(Closing::new(Outcome::Ok, Status::default()), Bytes::new()).await.unwrap();
+        record.close(Closing::new(Outcome::Ok, Status::default()), ledger::Payload::default()).await.unwrap();
     });
     let records = all(&ledger);
     let told: Vec<_> =
@@ -384,7 +384,8 @@ fn outcomes_that_were_lost_are_closed_when_the_journal_is_back() {
         let id = record.id();
         std::fs::remove_dir_all(&rows).unwrap();
         std::fs::write(&rows, b"in the way").unwrap();
-        let closed = record.close(Closing::new(Outcome::Ok, Status::default()), Bytes::from_static(b"rows"));
+        let closed =
+            record.close(Closing::new(Outcome::Ok, Status::default()), Bytes::from_static(b"rows").into());
         assert!(closed.await.is_err());
         std::fs::remove_file(&rows).unwrap();
         std::fs::create_dir(&rows).unwrap();
@@ -416,7 +417,7 @@ fn a_spool_that_lost_its_power_says_so_and_one_that_was_killed_does_not() {
             clock: Arc::new(TestClock(AtomicI64::new(1_800_000_000_000_000))),
             durability: Durability::Spool,
             disk_floor: None,
-            packing: Arc::new(ledger::Unpacked),
+            unpacking: Arc::new(ledger::NonePacked),
         })
         .unwrap()
     };
@@ -448,7 +449,7 @@ fn below_the_disk_floor_nothing_new_is_admitted_and_what_is_open_is_closed() {
             clock: Arc::new(TestClock(AtomicI64::new(1_800_000_000_000_000))),
             durability: Durability::Strict,
             disk_floor: Some(floor),
-            packing: Arc::new(ledger::Unpacked),
+            unpacking: Arc::new(ledger::NonePacked),
         })
         .unwrap()
     };

@@ -28,8 +28,23 @@ impl Watcher {
     pub(crate) fn push(&mut self, part: &[u8]) {
         let mut at = 0;
         while at < part.len() {
-            at += if self.in_rows { self.rows_part(&part[at..]) } else { self.kept_part(&part[at..]) };
+            at += self.step(&part[at..]);
         }
+    }
+
+    /// Watches a part up to where the rows begin, or the row ends that it is in. Returns how much of it that was.
+    pub(crate) fn step(&mut self, part: &[u8]) -> usize {
+        if self.in_rows { self.rows_part(part) } else { self.kept_part(part) }
+    }
+
+    /// Whether a row may begin here, behind its comma.
+    pub(crate) fn is_between_rows(&self) -> bool {
+        self.in_rows && self.depth == 2 && !self.string
+    }
+
+    /// Counts rows that whoever read them whole passes over.
+    pub(crate) fn pass_rows(&mut self, rows: usize) {
+        self.rows += rows as u64;
     }
 
     /// Rows seen, if the body had a `rows` member.
@@ -105,7 +120,7 @@ impl Watcher {
         }
     }
 
-    /// The bulk of a body: only strings and brackets matter. Returns how much of `part` was rows.
+    /// The bulk of a body: only strings and brackets matter. Returns how much of `part` was rows, to the end of one.
     fn rows_part(&mut self, part: &[u8]) -> usize {
         let mut at = 0;
         if self.escaped {
@@ -142,6 +157,8 @@ impl Watcher {
                     if self.depth == 1 {
                         self.in_rows = false;
                         self.keep(b"]");
+                    }
+                    if self.depth <= 2 {
                         return at + 1;
                     }
                 }

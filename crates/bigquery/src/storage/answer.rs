@@ -148,7 +148,7 @@ impl StorageBody {
                     Ok(data) if data.is_empty() => {}
                     Ok(data) => {
                         self.watch(&data);
-                        return Some(Ok(Chunk { decoded: data, packed: None }));
+                        return Some(Ok(Chunk { decoded: data, wire: None }));
                     }
                     Err(frame) => self.trailers = frame.into_trailers().ok(),
                 },
