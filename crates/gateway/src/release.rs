@@ -48,6 +48,14 @@ struct Window {
 }
 
 impl Gathered {
+    /// With room for what the answer says it has, a window of it at most.
+    fn of(head: &http::response::Parts) -> Self {
+        let said =
+            head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let room = said.map_or(0, |said: usize| said.min(WINDOW_BYTES + WINDOW_BYTES / 16));
+        Self { decoded: BytesMut::with_capacity(room), ..Self::default() }
+    }
+
     fn take(&mut self, chunk: Chunk) {
         self.decoded.extend_from_slice(&chunk.decoded);
         if let Some(wire) = chunk.wire {
@@ -123,7 +131,7 @@ pub(crate) async fn behind<U: Upstream>(
     }
     stamp(&mut head.headers, Some(id));
     let times = Times { forwarded, first_byte: gateway.clock.now(), http: head.status.as_u16() };
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered::of(&head);
     let read = tokio::select! {
         read = fill(&mut *body, &mut gathered, manner.speaks) => read,
         () = presence.left() => Read::left(),

@@ -20,8 +20,6 @@ const LONG: u8 = u8::MAX;
 /// Fewer rows are not worth it.
 const ROWS_MIN: usize = 8;
 const COLUMNS_MAX: usize = 10_000;
-/// Room for the texts of all columns at the start: about what those of a window take.
-const TEXTS_BYTES: usize = ledger::WINDOW_BYTES / 4;
 /// No window that was packed is longer.
 const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -46,17 +44,20 @@ pub(crate) struct Columns {
     start: usize,
     end: usize,
     is_over: bool,
-    /// Of the row that is read: where its cells begin and end.
-    cells: Vec<(usize, usize)>,
+    /// Of the row that is read.
+    cells: Vec<Span>,
 }
 
 #[derive(Default)]
 struct Column {
-    steps: Vec<u8>,
+    steps: Vec<[u8; 2]>,
     texts: Vec<u8>,
     /// Where the last cell lies in the window.
-    above: (usize, usize),
+    above: Span,
 }
+
+/// From where to where.
+type Span = (usize, usize);
 
 impl Columns {
     /// Takes the whole rows that stand at `at`, behind those that were taken; returns where they end. `window` is what has
@@ -93,12 +94,21 @@ impl Columns {
         !self.is_over
     }
 
-    /// The packed form of the window, if it is worth it.
-    pub(crate) fn packed(&self, window: &[u8]) -> Option<Vec<u8>> {
-        if self.rows < ROWS_MIN {
-            return None;
+    /// The packed form of the window, if it is worth it. What comes next is another window's.
+    pub(crate) fn finish(&mut self, window: &[u8]) -> Option<Vec<u8>> {
+        let packed = (self.rows >= ROWS_MIN).then(|| self.packed(window));
+        // Their room is kept: another window is mostly like this one.
+        for column in &mut self.columns {
+            column.steps.clear();
+            column.texts.clear();
+            column.above = Span::default();
         }
-        let parts = self.columns.iter().map(|column| column.steps.len() + column.texts.len() + 4);
+        (self.rows, self.is_over) = (0, false);
+        packed
+    }
+
+    fn packed(&self, window: &[u8]) -> Vec<u8> {
+        let parts = self.columns.iter().map(|column| 2 * column.steps.len() + column.texts.len() + 4);
         let (before, after) = (&window[..self.start], &window[self.end..]);
         let size = MARK.len() + 12 + parts.sum::<usize>() + before.len() + after.len();
         let mut packed = Vec::with_capacity(size);
@@ -109,26 +119,20 @@ impl Columns {
         number(self.rows);
         self.columns.iter().for_each(|column| number(column.texts.len()));
         packed.extend_from_slice(before);
-        self.columns.iter().for_each(|column| packed.extend_from_slice(&column.steps));
+        self.columns.iter().for_each(|column| packed.extend_from_slice(column.steps.as_flattened()));
         self.columns.iter().for_each(|column| packed.extend_from_slice(&column.texts));
         packed.extend_from_slice(after);
-        Some(packed)
+        packed
     }
 
     /// Adds the row whose cells were found; false if it has others than those before.
     fn push(&mut self, window: &[u8], from: usize) -> bool {
-        if self.rows == 0 {
-            if self.cells.len() > COLUMNS_MAX {
-                self.is_over = true;
-                return false;
-            }
-            let room = TEXTS_BYTES / self.cells.len();
-            let column = || Column { texts: Vec::with_capacity(room), ..Column::default() };
-            self.columns = self.cells.iter().map(|_| column()).collect();
+        if self.rows == 0 && self.cells.len() <= COLUMNS_MAX {
+            self.columns.resize_with(self.cells.len(), Column::default);
             self.start = from;
         }
-        if self.cells.len() != self.columns.len() {
-            self.is_over = true;
+        self.is_over = self.cells.len() != self.columns.len();
+        if self.is_over {
             return false;
         }
         for (column, cell) in self.columns.iter_mut().zip(&self.cells) {
@@ -145,7 +149,7 @@ impl Column {
         let alike = alike(above, below).min(usize::from(u8::MAX));
         let text = &below[alike..];
         let step = u8::try_from(text.len()).unwrap_or(LONG);
-        self.steps.extend_from_slice(&[alike as u8, step]);
+        self.steps.push([alike as u8, step]);
         if step == LONG {
             self.texts.extend_from_slice(&(text.len() as u32).to_le_bytes());
         }
@@ -172,7 +176,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// The cells of the row at `at`, one at least, and where it ends; none if it is written in another way.
-fn row(payload: &[u8], at: usize, cells: &mut Vec<(usize, usize)>) -> Option<usize> {
+fn row(payload: &[u8], at: usize, cells: &mut Vec<Span>) -> Option<usize> {
     cells.clear();
     let mut at = literal(payload, at, ROW)?;
     loop {

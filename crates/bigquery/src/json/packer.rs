@@ -57,7 +57,7 @@ impl Packer {
         }
         self.read_on(window, 0);
         self.read = 0;
-        std::mem::take(&mut self.columns).packed(window)
+        self.columns.finish(window)
     }
 
     fn read_on(&mut self, window: &[u8], row_bytes_max: usize) {
