@@ -508,25 +508,27 @@ impl UploadRecorder {
 }
 
 /// Bytes that passed in one direction.
-struct Counted {
+pub(crate) struct Counted {
     bytes: u64,
     windows: u64,
     hash: Context,
 }
 
 impl Counted {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { bytes: 0, windows: 0, hash: Context::new(&SHA256) }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> u64 {
+    /// Counts a part; returns its number.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> u64 {
         self.bytes += bytes.len() as u64;
         self.hash.update(bytes);
         self.windows += 1;
         self.windows - 1
     }
 
-    fn digest(&self) -> Digest {
+    /// Of all that passed.
+    pub(crate) fn digest(&self) -> Digest {
         Digest(self.hash.clone().finish().as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 }

@@ -1,6 +1,6 @@
 //! Finds and reads records and sessions. Everything is streamed: nothing here holds more than one record.
 
-use record::{BlobRef, Record, RecordId, SessionId, Timestamp};
+use record::{BlobRef, Digest, Record, RecordId, SessionId, Timestamp};
 use rusqlite::types::{ToSql, ValueRef};
 use rusqlite::{OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::index::{SqlError, SqlRow, fts_table, sql};
-use crate::recorder::{Ledger, LedgerError};
+use crate::recorder::{Counted, Ledger, LedgerError};
 use crate::text::StatementText;
 
 /// An SQL query runs at most so long.
@@ -94,6 +94,14 @@ impl fmt::Display for SearchError {
 
 impl std::error::Error for SearchError {}
 
+/// What is kept of what was delivered.
+struct KeptResult {
+    session: SessionId,
+    blobs: Vec<BlobRef>,
+    /// Of all that was delivered, by the outcome's word.
+    sha256: Option<Digest>,
+}
+
 impl Ledger {
     /// Waits until all that is durable now can be read.
     pub async fn readable(&self) -> Result<(), SearchError> {
@@ -147,26 +155,33 @@ impl Ledger {
     }
 
     /// Gives the body of a record's result to `each`, window by window, as it was delivered. False if nothing
-    /// of it was kept, or retention destroyed it. Blocks.
+    /// of it was kept, or retention destroyed it. Where all of it was given and is not what the outcome says was delivered,
+    /// that is damage. Blocks.
     pub fn result_windows(
         &self,
         id: RecordId,
         mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<bool, LedgerError> {
-        let (session, blobs) = self.result_blobs(id)?;
-        let kept = !blobs.is_empty();
-        for blob in blobs {
-            match self.sealer.open(session, &blob) {
+        let KeptResult { session, blobs, sha256 } = self.kept_result(id)?;
+        let mut given = Counted::new();
+        for blob in &blobs {
+            match self.sealer.open(session, blob) {
                 Ok(window) => {
+                    given.take(&window);
                     if each(&window).is_break() {
-                        break;
+                        return Ok(true);
                     }
                 }
                 Err(LedgerError::Expired) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
-        Ok(kept)
+        match sha256 {
+            Some(said) if !blobs.is_empty() && said != given.digest() => Err(LedgerError::Damaged(format!(
+                "what is kept of record {id} is not what its outcome says was delivered"
+            ))),
+            _ => Ok(!blobs.is_empty()),
+        }
     }
 
     /// The texts of a record's outcome: its message and, where the body lacks it, the schema. Blocks.
@@ -182,12 +197,14 @@ impl Ledger {
         self.open_text(parse_session(&session)?, Some(blob))
     }
 
-    fn result_blobs(&self, id: RecordId) -> Result<(SessionId, Vec<BlobRef>), LedgerError> {
+    fn kept_result(&self, id: RecordId) -> Result<KeptResult, LedgerError> {
         let db = self.index.reader()?;
-        let (session, last): (String, Option<String>) = db
-            .query_row("SELECT session, last_blob FROM t_records WHERE id = ?1", [id.to_string()], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
+        let (session, last, record): (String, Option<String>, String) = db
+            .query_row(
+                "SELECT session, last_blob, record FROM t_records WHERE id = ?1",
+                [id.to_string()],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )
             .map_err(sql)?;
         let mut query = db
             .prepare("SELECT blob FROM t_windows WHERE record = ?1 AND upload = 0 AND blob IS NOT NULL ORDER BY number")
@@ -197,8 +214,13 @@ impl Ledger {
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(sql)?;
         let blobs = texts.iter().chain(&last).map(|text| serde_json::from_str(text));
-        let blobs = blobs.collect::<Result<_, _>>().map_err(|error| LedgerError::Index(error.to_string()))?;
-        Ok((parse_session(&session)?, blobs))
+        let index_error = |error: serde_json::Error| LedgerError::Index(error.to_string());
+        let record: Record = serde_json::from_str(&record).map_err(index_error)?;
+        Ok(KeptResult {
+            session: parse_session(&session)?,
+            blobs: blobs.collect::<Result<_, _>>().map_err(index_error)?,
+            sha256: record.result.sha256,
+        })
     }
 
     fn fill_texts(&self, found: FoundRow) -> Result<Record, LedgerError> {

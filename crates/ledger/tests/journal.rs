@@ -235,6 +235,44 @@ fn what_was_closed_is_read_back_as_it_was_written() {
     ledger.stop();
 }
 
+/// Turns anything back into the same text.
+struct OneText;
+
+impl ledger::Unpacking for OneText {
+    fn unpack(&self, _: &[u8]) -> Option<Vec<u8>> {
+        Some(b"what was delivered".to_vec())
+    }
+}
+
+#[test]
+fn a_result_that_is_kept_otherwise_than_delivered_is_damage() {
+    let folder = Folder::new();
+    let ledger = Ledger::open(LedgerConfig {
+        layout: Layout::new(&folder.0),
+        vault: vault(),
+        clock: Arc::new(TestClock(AtomicI64::new(1_800_000_000_000_000))),
+        durability: Durability::Strict,
+        disk_floor: None,
+        unpacking: Arc::new(OneText),
+    })
+    .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let read = |delivered: &'static [u8]| {
+        let record = runtime.block_on(async {
+            let draft = intent(ledger.node_session(), "SELECT 1");
+            let record = ledger.open_record(draft, EVERYTHING).await.unwrap();
+            let last = ledger::Payload { bytes: delivered.into(), packed: Some(b"packed".to_vec()) };
+            record.close(Closing::new(Outcome::Ok, Status::default()), last).await.unwrap()
+        });
+        // The index follows what is written.
+        let _ = all(&ledger);
+        ledger.result_windows(record.id(), |_| ControlFlow::Continue(()))
+    };
+    assert!(read(b"what was delivered").unwrap());
+    assert!(matches!(read(b"something else"), Err(LedgerError::Damaged(_))));
+    ledger.stop();
+}
+
 #[test]
 fn the_log_goes_on_over_midnight_and_restarts() {
     let folder = Folder::new();

@@ -7,16 +7,20 @@ use super::watcher::Watcher;
 const PACKED_BYTES_MIN: usize = 64 * 1024;
 /// A row that is not whole in so many bytes is written in another way, or not worth packing.
 const ROW_BYTES_MAX: usize = 128 * 1024;
+/// A window is read on when so much more has come: a row that is not whole is read again each time.
+const PART_BYTES_MIN: usize = 32 * 1024;
 
 /// Reads a body window by window.
 pub(crate) struct Packer {
     packs: bool,
     packed_bytes_min: usize,
     row_bytes_max: usize,
+    part_bytes_min: usize,
     watcher: Watcher,
     columns: Columns,
-    /// How far the window was read.
+    /// How far the window was read, and how much had come by then.
     read: usize,
+    seen: usize,
 }
 
 impl Packer {
@@ -26,16 +30,18 @@ impl Packer {
             packs,
             packed_bytes_min: PACKED_BYTES_MIN,
             row_bytes_max: ROW_BYTES_MAX,
+            part_bytes_min: PART_BYTES_MIN,
             watcher: Watcher::default(),
             columns: Columns::default(),
             read: 0,
+            seen: 0,
         }
     }
 
     /// Packs short windows too, and waits for short rows only.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn eager() -> Self {
-        Self { packed_bytes_min: 0, row_bytes_max: 256, ..Self::new(true) }
+        Self { packed_bytes_min: 0, row_bytes_max: 256, part_bytes_min: 0, ..Self::new(true) }
     }
 
     /// What it saw of the body, as far as it read.
@@ -45,7 +51,8 @@ impl Packer {
 
     /// Reads on in a window, of which more has come; a row that is not whole yet waits.
     pub(crate) fn read(&mut self, gathered: &[u8]) {
-        if gathered.len() >= self.packed_bytes_min {
+        if gathered.len() >= self.packed_bytes_min.max(self.seen + self.part_bytes_min) {
+            self.seen = gathered.len();
             self.read_on(gathered, self.row_bytes_max);
         }
     }
@@ -56,7 +63,7 @@ impl Packer {
             self.columns.close();
         }
         self.read_on(window, 0);
-        self.read = 0;
+        (self.read, self.seen) = (0, 0);
         self.columns.finish(window)
     }
 
