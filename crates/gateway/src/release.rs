@@ -36,7 +36,9 @@ struct Gathered {
     decoded: BytesMut,
     /// Of an encoded body, what the wire carries.
     wire: Option<BytesMut>,
-    /// Of a window that was read to its end: a shorter form.
+    /// Its body has read all of it.
+    is_read: bool,
+    /// A shorter form, where one is to be kept.
     packed: Option<Vec<u8>>,
 }
 
@@ -60,6 +62,13 @@ impl Gathered {
         self.decoded.extend_from_slice(&chunk.decoded);
         if let Some(wire) = chunk.wire {
             self.wire.get_or_insert_default().extend_from_slice(&wire);
+        }
+    }
+
+    /// No more comes: what is left of it is read, once.
+    fn finish(&mut self, body: &mut dyn AnswerBody) {
+        if !self.is_read {
+            (self.packed, self.is_read) = (body.finish(&self.decoded), true);
         }
     }
 
@@ -196,7 +205,7 @@ pub(crate) async fn behind<U: Upstream>(
         }
         Read::Broken(fault) => {
             let undo = claims.undo().to_vec();
-            body.finish(&gathered.decoded);
+            gathered.finish(&mut *body);
             let mut learnt = body.learnt();
             if !claims.learn(&mut learnt, gateway.clock.now()).await {
                 return Box::pin(unclaimed(gateway, open, learnt, manner, &times)).await;
@@ -365,7 +374,7 @@ impl Rest {
 
     /// The reply is not whole: the client's connection is reset, never ended as if it were.
     async fn close_early(mut self, why: &str) {
-        self.body.finish(&self.gathered.decoded);
+        self.gathered.finish(&mut *self.body);
         self.metrics.exchange(Outcome::Aborted);
         let wire_bytes = self.wire_bytes;
         // What it started goes on, and is followed; what it was billed counts.
@@ -420,7 +429,7 @@ async fn fill(body: &mut dyn AnswerBody, gathered: &mut Gathered, speaks: Speaks
             None => break Read::End,
         }
     };
-    gathered.packed = body.finish(&gathered.decoded);
+    gathered.finish(body);
     read
 }
 
@@ -563,5 +572,54 @@ pub(crate) fn refusal_word(reason: Reason) -> &'static str {
         Reason::Unrecorded => "unrecorded",
         Reason::Withheld | Reason::Stopped => "stopped",
         Reason::Upstream => "upstream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::NextChunk;
+    use std::collections::VecDeque;
+
+    /// Parts to come, and how much was read.
+    struct Scripted(VecDeque<Option<&'static str>>, usize);
+
+    impl AnswerBody for Scripted {
+        fn next(&mut self) -> NextChunk<'_> {
+            let next = self.0.pop_front().map(|part| match part {
+                Some(text) => Ok(Chunk { decoded: Bytes::from_static(text.as_bytes()), wire: None }),
+                None => Err(UpstreamFault("it broke off".to_owned())),
+            });
+            Box::pin(async { next })
+        }
+
+        fn finish(&mut self, window: &[u8]) -> Option<Vec<u8>> {
+            self.1 += window.len();
+            None
+        }
+
+        fn rows(&self) -> (u64, Option<u64>) {
+            (0, None)
+        }
+
+        fn learnt(self: Box<Self>) -> Learnt {
+            Learnt::default()
+        }
+    }
+
+    #[test]
+    fn what_is_gathered_is_read_once_however_it_ends() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for (parts, is_broken) in
+            [([Some("ab"), Some("cde")].as_slice(), false), (&[Some("ab"), Some("cde"), None], true)]
+        {
+            let mut body = Scripted(parts.iter().copied().collect(), 0);
+            let mut gathered = Gathered::default();
+            let read = runtime.block_on(fill(&mut body, &mut gathered, Speaks::Json));
+            assert_eq!(matches!(read, Read::Broken(_)), is_broken);
+            // Whoever can't release it reads what is left, to learn from it.
+            gathered.finish(&mut body);
+            assert_eq!(body.1, 5);
+        }
     }
 }
