@@ -16,8 +16,8 @@ use crate::json::{Edit, Editor, Packer, Watcher};
 use crate::learn;
 use crate::methods::Shape;
 
-/// Encoded bytes that are unpacked at a time: gzip makes at most about a thousand bytes of one.
-const UNPACK_BYTES: usize = 4 * 1024;
+/// Encoded bytes that are decoded at a time: gzip makes at most about a thousand bytes of one.
+const DECODE_BYTES: usize = 4 * 1024;
 
 /// How a body is read.
 pub(crate) struct Reading {
@@ -43,11 +43,11 @@ pub(crate) fn reading(
 ) -> Answer {
     let body = ReadBody {
         source,
-        unpack: reading.gzip.then(|| GzDecoder::new(Vec::new())),
+        decoder: reading.gzip.then(|| GzDecoder::new(Vec::new())),
         encoded: Bytes::new(),
         unedited: (!reading.edits.is_empty()).then(Watcher::default),
         editors: reading.edits.into_iter().map(Editor::new).collect(),
-        delivered: Packer::new(reading.keeps_rows),
+        delivered: if reading.keeps_rows { Packer::packing() } else { Packer::counting() },
         status: reading.status,
         shape: reading.shape,
         keeps_schema: reading.keeps_schema,
@@ -61,11 +61,11 @@ pub(crate) fn reading(
 pub(crate) fn whole(head: Parts, body: Bytes, presence: Presence, shape: Shape, repeatable: bool) -> Answer {
     let body = ReadBody {
         source: Source::Own(Some(body)),
-        unpack: None,
+        decoder: None,
         encoded: Bytes::new(),
         unedited: None,
         editors: Vec::new(),
-        delivered: Packer::new(false),
+        delivered: Packer::counting(),
         status: head.status,
         shape,
         keeps_schema: false,
@@ -108,11 +108,11 @@ pub(crate) enum Source {
 
 struct ReadBody {
     source: Source,
-    unpack: Option<GzDecoder<Vec<u8>>>,
-    /// Received and not yet unpacked.
+    decoder: Option<GzDecoder<Vec<u8>>>,
+    /// Received and not yet decoded.
     encoded: Bytes,
     editors: Vec<Editor>,
-    /// The record learns from the whole answer, the client gets the edited one, which is what is kept.
+    /// Watches the whole answer where the client gets an edited one: the record learns from this, and keeps that.
     unedited: Option<Watcher>,
     delivered: Packer,
     status: StatusCode,
@@ -144,7 +144,7 @@ impl ReadBody {
 
     async fn wire(&mut self) -> Option<Result<Bytes, UpstreamFault>> {
         if !self.encoded.is_empty() {
-            let taken = self.encoded.len().min(UNPACK_BYTES);
+            let taken = self.encoded.len().min(DECODE_BYTES);
             return Some(Ok(self.encoded.split_to(taken)));
         }
         loop {
@@ -158,22 +158,22 @@ impl ReadBody {
                     },
                 },
             };
-            if self.unpack.is_none() {
+            if self.decoder.is_none() {
                 return Some(Ok(part));
             }
             self.encoded = part;
-            let taken = self.encoded.len().min(UNPACK_BYTES);
+            let taken = self.encoded.len().min(DECODE_BYTES);
             return Some(Ok(self.encoded.split_to(taken)));
         }
     }
 
     fn chunk(&mut self, wire: Bytes) -> Result<Chunk, UpstreamFault> {
-        match &mut self.unpack {
+        match &mut self.decoder {
             None => self.edited(wire, None),
-            Some(unpack) => {
-                let unpacked = unpack.write_all(&wire).and_then(|()| unpack.flush());
-                unpacked.map_err(|_| UpstreamFault("its gzip is damaged".to_owned()))?;
-                let decoded = Bytes::from(std::mem::take(unpack.get_mut()));
+            Some(decoder) => {
+                let fed = decoder.write_all(&wire).and_then(|()| decoder.flush());
+                fed.map_err(|_| UpstreamFault("its gzip is damaged".to_owned()))?;
+                let decoded = Bytes::from(std::mem::take(decoder.get_mut()));
                 self.edited(decoded, Some(wire))
             }
         }
@@ -192,13 +192,13 @@ impl ReadBody {
         Ok(Chunk { decoded: edited, wire: None })
     }
 
-    /// The end: encoded bytes were whole, and so was what was edited. What the unpacker still held comes first.
+    /// The end: encoded bytes were whole, and so was what was edited. What the decoder still held comes first.
     fn end(&mut self) -> Option<Result<Chunk, UpstreamFault>> {
-        if let Some(mut unpack) = self.unpack.take() {
-            if unpack.try_finish().is_err() {
+        if let Some(mut decoder) = self.decoder.take() {
+            if decoder.try_finish().is_err() {
                 return Some(Err(UpstreamFault("its gzip ends too early".to_owned())));
             }
-            let rest = Bytes::from(std::mem::take(unpack.get_mut()));
+            let rest = Bytes::from(std::mem::take(decoder.get_mut()));
             if !rest.is_empty() {
                 return Some(self.edited(rest, Some(Bytes::new())));
             }

@@ -20,8 +20,8 @@ pub const HEADERS_MAX: usize = 100;
 pub const HEAD_MAX: Duration = Duration::from_secs(30);
 /// A window leaves in pieces of so many bytes: what waits behind one of them is held back when a session ends.
 pub const REPLY_PIECE_BYTES: usize = 256 * 1024;
-/// Pieces that wait for a slow client, beside the one that is on its way: a window in all. The upstream waits behind them.
-pub const REPLY_PIECES_MAX: usize = 3;
+/// Pieces that wait for a slow client, beside the one that is on its way; the upstream waits behind them.
+pub const REPLY_PIECES_MAX: usize = 1;
 /// Parts of a batch's reply that wait likewise.
 pub const REPLY_PARTS_MAX: usize = 4;
 /// Messages of a stream are gathered for so long before they are made durable together.

@@ -96,7 +96,7 @@ fn withheld(outcome: &OutcomeLeaf) -> OutcomeLeaf {
     let mut outcome = outcome.clone();
     outcome.outcome = Outcome::Aborted;
     outcome.status.reason = "withheld".to_owned();
-    outcome.result.retained = record::Retained::None;
+    (outcome.result.sha256, outcome.result.retained) = (None, record::Retained::None);
     outcome.text = None;
     outcome.blob = None;
     outcome

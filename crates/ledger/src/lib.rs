@@ -35,7 +35,7 @@ pub use recorder::{
     OpenRecord, Recording, UploadRecorder, WINDOW_BYTES,
 };
 pub use retention::{Dropped, Retention};
-pub use sealing::{NonePacked, Payload, Unpacking, sha256};
+pub use sealing::{NoPacking, Payload, Unpacking, sha256};
 pub use search::{Filter, SearchError, SessionSummary};
 pub use text::StatementText;
 pub use verify::{Verdict, verify};

@@ -27,7 +27,7 @@ use crate::writer::{Append, Command, Done, QUEUE_MAX, Writer, WriterConfig};
 /// A reply is released in windows of so many decoded bytes and what the last part that was read brings beyond them, each
 /// durable before it leaves.
 pub const WINDOW_BYTES: usize = 1024 * 1024;
-/// Larger payloads are compressed and sealed by themselves, on a blocking thread; smaller ones with others.
+/// Larger payloads, and packed ones, are compressed and sealed by themselves, on a blocking thread; smaller ones with others.
 const SEAL_INLINE_BYTES_MAX: usize = 64 * 1024;
 
 /// How much of an exchange is kept.
@@ -302,6 +302,7 @@ impl Ledger {
             result: Counted::new(),
             upload: Arc::new(Mutex::new(Counted::new())),
             is_withheld: false,
+            is_in_step: true,
         })
     }
 
@@ -463,6 +464,8 @@ pub struct OpenRecord {
     upload: Arc<Mutex<Counted>>,
     /// A part of the reply could not be recorded, so it was not released.
     is_withheld: bool,
+    /// Whether every part that was counted is recorded: nothing else is said to have been delivered.
+    is_in_step: bool,
 }
 
 /// Records what a client uploads while it passes; made by its open record.
@@ -508,19 +511,19 @@ impl UploadRecorder {
 }
 
 /// Bytes that passed in one direction.
-pub(crate) struct Counted {
+struct Counted {
     bytes: u64,
     windows: u64,
     hash: Context,
 }
 
 impl Counted {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self { bytes: 0, windows: 0, hash: Context::new(&SHA256) }
     }
 
     /// Counts a part; returns its number.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> u64 {
+    fn take(&mut self, bytes: &[u8]) -> u64 {
         self.bytes += bytes.len() as u64;
         self.hash.update(bytes);
         self.windows += 1;
@@ -528,7 +531,7 @@ impl Counted {
     }
 
     /// Of all that passed.
-    pub(crate) fn digest(&self) -> Digest {
+    fn digest(&self) -> Digest {
         Digest(self.hash.clone().finish().as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 }
@@ -552,6 +555,7 @@ impl OpenRecord {
     /// Makes a part of the reply durable. When this returns, it may be released.
     pub async fn window(&mut self, part: Payload) -> Result<(), LedgerError> {
         let number = self.result.take(&part.bytes);
+        self.is_in_step = false;
         let bytes = part.bytes.len() as u64;
         let data = match self.recording.results {
             Retained::Rows => Some(self.seal(BlobClass::Rows, part).await),
@@ -560,6 +564,7 @@ impl OpenRecord {
         let window = Window { id: self.id, window: number, bytes, upload: false, blob: None };
         let sent = self.send(LeafBody::Window(window), None, data).await;
         self.is_withheld |= sent.is_err();
+        self.is_in_step = sent.is_ok();
         sent
     }
 
@@ -583,6 +588,7 @@ impl OpenRecord {
         let mut data = None;
         if !last.bytes.is_empty() {
             self.result.take(&last.bytes);
+            self.is_in_step = false;
             if self.recording.results == Retained::Rows {
                 data = Some(self.seal(BlobClass::Rows, last).await);
             }
@@ -668,7 +674,10 @@ impl Drop for OpenRecord {
         let status = Status { reason: reason.to_owned(), ..Status::default() };
         let mut outcome = self.outcome(Closing::new(Outcome::Aborted, status));
         if self.is_withheld {
-            (outcome.result.sha256, outcome.result.retained) = (None, Retained::None);
+            outcome.result.retained = Retained::None;
+        }
+        if !self.is_in_step {
+            outcome.result.sha256 = None;
         }
         let body = LeafBody::Outcome(Box::new(outcome));
         let _ = queue.try_send(Command::Append(Append::unwaited(self.session, body)));
@@ -698,6 +707,8 @@ pub enum LedgerError {
     Lock(Arc<LockError>),
     /// The log itself does not hold together.
     Damaged(String),
+    /// What is kept of its result is not what its outcome says was delivered.
+    Differs(RecordId),
     /// Retention destroyed what was asked for.
     Expired,
     Sealed(VaultError),
@@ -718,6 +729,12 @@ impl fmt::Display for LedgerError {
             Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
             Self::Lock(error) => error.fmt(f),
             Self::Damaged(what) => write!(f, "the journal is damaged: {what}; run 'hansard verify'"),
+            Self::Differs(record) => {
+                write!(
+                    f,
+                    "what is kept of record {record} is not what was delivered, by its outcome's SHA-256"
+                )
+            }
             Self::Expired => f.write_str("retention has destroyed it"),
             Self::Sealed(error) => error.fmt(f),
             Self::Index(why) => write!(f, "index: {why}"),

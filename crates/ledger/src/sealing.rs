@@ -53,9 +53,9 @@ pub trait Unpacking: Send + Sync {
 }
 
 /// Where no payload is packed.
-pub struct NonePacked;
+pub struct NoPacking;
 
-impl Unpacking for NonePacked {
+impl Unpacking for NoPacking {
     fn unpack(&self, _: &[u8]) -> Option<Vec<u8>> {
         None
     }
@@ -408,7 +408,7 @@ pub(crate) fn any_group(clear: &[u8], at: u64, size: u64) {
     let commit = entry.map_or(Digest([0; 32]), |(tag, salt, bytes)| commit(tag, salt, bytes));
     let (class, segment) = (BlobClass::Rows, String::new());
     let blob = BlobRef { class, segment, offset: 0, len: 0, at, size, commit };
-    let _ = payload_of(&group, &blob, &NonePacked);
+    let _ = payload_of(&group, &blob, &NoPacking);
 }
 
 /// How much work a payload is worth.

@@ -1,6 +1,7 @@
 //! Finds and reads records and sessions. Everything is streamed: nothing here holds more than one record.
 
-use record::{BlobRef, Digest, Record, RecordId, SessionId, Timestamp};
+use aws_lc_rs::digest::{Context, SHA256};
+use record::{BlobRef, Digest, Record, RecordId, Retained, SessionId, Timestamp};
 use rusqlite::types::{ToSql, ValueRef};
 use rusqlite::{OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::index::{SqlError, SqlRow, fts_table, sql};
-use crate::recorder::{Counted, Ledger, LedgerError};
+use crate::recorder::{Ledger, LedgerError};
 use crate::text::StatementText;
 
 /// An SQL query runs at most so long.
@@ -155,19 +156,19 @@ impl Ledger {
     }
 
     /// Gives the body of a record's result to `each`, window by window, as it was delivered. False if nothing
-    /// of it was kept, or retention destroyed it. Where all of it was given and is not what the outcome says was delivered,
-    /// that is damage. Blocks.
+    /// of it was kept, or retention destroyed it. `Differs` where all of it was given, and is not what the outcome says was
+    /// delivered. Blocks.
     pub fn result_windows(
         &self,
         id: RecordId,
         mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<bool, LedgerError> {
         let KeptResult { session, blobs, sha256 } = self.kept_result(id)?;
-        let mut given = Counted::new();
+        let mut given = Context::new(&SHA256);
         for blob in &blobs {
             match self.sealer.open(session, blob) {
                 Ok(window) => {
-                    given.take(&window);
+                    given.update(&window);
                     if each(&window).is_break() {
                         return Ok(true);
                     }
@@ -177,9 +178,9 @@ impl Ledger {
             }
         }
         match sha256 {
-            Some(said) if !blobs.is_empty() && said != given.digest() => Err(LedgerError::Damaged(format!(
-                "what is kept of record {id} is not what its outcome says was delivered"
-            ))),
+            Some(said) if !blobs.is_empty() && said.0 != given.finish().as_ref() => {
+                Err(LedgerError::Differs(id))
+            }
             _ => Ok(!blobs.is_empty()),
         }
     }
@@ -219,7 +220,7 @@ impl Ledger {
         Ok(KeptResult {
             session: parse_session(&session)?,
             blobs: blobs.collect::<Result<_, _>>().map_err(index_error)?,
-            sha256: record.result.sha256,
+            sha256: record.result.sha256.filter(|_| record.result.retained == Retained::Rows),
         })
     }
 

@@ -20,7 +20,7 @@ const LONG: u8 = u8::MAX;
 /// Fewer rows are not worth it.
 const ROWS_MIN: usize = 8;
 const COLUMNS_MAX: usize = 10_000;
-/// No window that was packed is longer.
+/// No window that was packed is longer: it has `WINDOW_BYTES`, and what the last part that was read brings beyond them.
 const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// BigQuery's rows, for the ledger to read.
@@ -36,14 +36,14 @@ impl ledger::Unpacking for RowColumns {
 }
 
 /// The rows of a window, by column, as far as they have come.
-#[derive(Default)]
 pub(crate) struct Columns {
     columns: Vec<Column>,
     rows: usize,
     /// Where the rows lie in the window.
     start: usize,
     end: usize,
-    is_over: bool,
+    /// Whether rows that follow may still be taken.
+    is_open: bool,
     /// Of the row that is read.
     cells: Vec<Span>,
 }
@@ -60,20 +60,30 @@ struct Column {
 type Span = (usize, usize);
 
 impl Columns {
+    /// Of a window of which nothing was read.
+    pub(crate) fn new() -> Self {
+        Self { columns: Vec::new(), rows: 0, start: 0, end: 0, is_open: true, cells: Vec::new() }
+    }
+
     /// Takes the whole rows that stand at `at`, behind those that were taken; returns where they end. `window` is what has
     /// come of it so far, from its beginning.
     pub(crate) fn take(&mut self, window: &[u8], at: usize) -> usize {
         let mut end = at;
-        while !self.is_over
-            && let Some(&next) = window.get(end)
+        while self.is_open
+            && let Some(next) = window.get(end)
         {
-            let has_comma = next == b',';
-            self.is_over = self.rows > 0 && !has_comma;
+            let has_comma = *next == b',';
+            if self.rows > 0 && !has_comma {
+                self.is_open = false;
+                break;
+            }
             let from = end + usize::from(has_comma);
             match row(window, from, &mut self.cells) {
-                Some(row_end) if !self.is_over && self.push(window, from) => end = row_end,
+                Some(row_end) if self.push(window, from) => end = row_end,
                 _ => break,
             }
+        }
+        if self.rows > 0 {
             self.end = end;
         }
         end
@@ -86,24 +96,27 @@ impl Columns {
 
     /// No more rows are taken of this window.
     pub(crate) fn close(&mut self) {
-        self.is_over = true;
+        self.is_open = false;
     }
 
     /// Whether rows that follow may still be taken.
     pub(crate) fn is_open(&self) -> bool {
-        !self.is_over
+        self.is_open
     }
 
     /// The packed form of the window, if it is worth it. What comes next is another window's.
     pub(crate) fn finish(&mut self, window: &[u8]) -> Option<Vec<u8>> {
         let packed = (self.rows >= ROWS_MIN).then(|| self.packed(window));
-        // Their room is kept: another window is mostly like this one.
+        // Their room is kept, for another window is mostly like this one, unless one column after the other grew.
+        if self.columns.iter().map(Column::room).sum::<usize>() > 2 * window.len() {
+            self.columns.clear();
+        }
         for column in &mut self.columns {
             column.steps.clear();
             column.texts.clear();
             column.above = Span::default();
         }
-        (self.rows, self.is_over) = (0, false);
+        (self.rows, self.is_open) = (0, true);
         packed
     }
 
@@ -131,8 +144,8 @@ impl Columns {
             self.columns.resize_with(self.cells.len(), Column::default);
             self.start = from;
         }
-        self.is_over = self.cells.len() != self.columns.len();
-        if self.is_over {
+        self.is_open = self.cells.len() == self.columns.len();
+        if !self.is_open {
             return false;
         }
         for (column, cell) in self.columns.iter_mut().zip(&self.cells) {
@@ -144,6 +157,11 @@ impl Columns {
 }
 
 impl Column {
+    /// Bytes that it takes.
+    fn room(&self) -> usize {
+        self.texts.capacity() + 2 * self.steps.capacity()
+    }
+
     fn push(&mut self, window: &[u8], (start, end): (usize, usize)) {
         let (above, below) = (&window[self.above.0..self.above.1], &window[start..end]);
         let alike = alike(above, below).min(usize::from(u8::MAX));

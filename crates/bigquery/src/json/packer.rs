@@ -24,15 +24,20 @@ pub(crate) struct Packer {
 }
 
 impl Packer {
-    /// For a body whose rows are kept, or only counted.
-    pub(crate) fn new(packs: bool) -> Self {
+    /// For a body whose rows are only counted.
+    pub(crate) fn counting() -> Self {
+        Self { packs: false, ..Self::packing() }
+    }
+
+    /// For a body whose rows are kept.
+    pub(crate) fn packing() -> Self {
         Self {
-            packs,
+            packs: true,
             packed_bytes_min: PACKED_BYTES_MIN,
             row_bytes_max: ROW_BYTES_MAX,
             part_bytes_min: PART_BYTES_MIN,
             watcher: Watcher::default(),
-            columns: Columns::default(),
+            columns: Columns::new(),
             read: 0,
             seen: 0,
         }
@@ -41,7 +46,7 @@ impl Packer {
     /// Packs short windows too, and waits for short rows only.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn eager() -> Self {
-        Self { packed_bytes_min: 0, row_bytes_max: 256, part_bytes_min: 0, ..Self::new(true) }
+        Self { packed_bytes_min: 0, row_bytes_max: 256, part_bytes_min: 0, ..Self::packing() }
     }
 
     /// What it saw of the body, as far as it read.
@@ -126,7 +131,7 @@ mod tests {
         let row = r#"{"f":[{"v":"a \" b"},{"v":null},{"v":{"f":[{"v":"1"},{"v":[{"v":"x}"}]}]}}]}"#;
         let body = body(&vec![row; 10_000]);
         for part in [997, 50_021, 90_000, body.len()] {
-            let (packer, packed) = read(Packer::new(true), body.as_bytes(), part, (200_000 / part).max(1));
+            let (packer, packed) = read(Packer::packing(), body.as_bytes(), part, (200_000 / part).max(1));
             assert!(packed >= 1, "{part}");
             assert_eq!(packer.watcher().rows(), Some(10_000));
             assert_eq!(packer.watcher().skeleton(), watched(body.as_bytes()).skeleton());
@@ -141,7 +146,7 @@ mod tests {
             [(pretty, 10_000), (r#"{"f":[]}"#, 20_000), (r#"{"f":[{"v":1}]}"#, 100), (&long, 5)]
         {
             let body = body(&vec![row; rows]);
-            let (packer, packed) = read(Packer::new(true), body.as_bytes(), 60_000, 4);
+            let (packer, packed) = read(Packer::packing(), body.as_bytes(), 60_000, 4);
             assert_eq!((packed, packer.watcher().rows()), (0, Some(rows as u64)), "{row:.30}");
         }
     }
@@ -149,7 +154,7 @@ mod tests {
     #[test]
     fn rows_that_are_only_counted_are_not_packed() {
         let body = body(&vec![r#"{"f":[{"v":"1"}]}"#; 10_000]);
-        let mut packer = Packer::new(false);
+        let mut packer = Packer::counting();
         packer.read(body.as_bytes());
         assert_eq!(packer.finish(body.as_bytes()), None);
         assert_eq!(packer.watcher().rows(), Some(10_000));
@@ -161,7 +166,7 @@ mod tests {
             .map(|len| format!(r#"{{"f":[{{"v":"{}"}},{{"v":"{}"}}]}}"#, "x".repeat(len), len))
             .collect();
         let body = body(&cells.iter().map(String::as_str).collect::<Vec<_>>());
-        let (packer, packed) = read(Packer::new(true), body.as_bytes(), body.len(), 1);
+        let (packer, packed) = read(Packer::packing(), body.as_bytes(), body.len(), 1);
         assert_eq!((packed, packer.watcher().rows()), (1, Some(450)));
     }
 
