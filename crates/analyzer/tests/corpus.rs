@@ -339,12 +339,12 @@ fn hostile_texts_are_answered_and_leave_no_trace() {
         )
     });
     assert!(!reader.describe(&nested).0.is_certain());
-    // Each statement is quick, all of them are not.
-    let many = "SELECT id, (SELECT MAX(c.name) FROM customers AS c) FROM customers;".repeat(2_000);
+    // Reading them is quick, telling the columns of each is not.
+    let many = "SELECT id, (SELECT MAX(c.name) FROM customers AS c) FROM customers;".repeat(400);
     let start = Instant::now();
     let found = reader.describe_with(&many, schemas());
     assert!(start.elapsed() < READ_ALL_MAX, "{:?}", start.elapsed());
-    assert!(found.is_cut && matches!(found.statements[1_999].columns, Columns::Unknown(_)));
+    assert!(found.is_cut && matches!(found.statements[399].columns, Columns::Unknown(_)));
     assert!(matches!(found.statements[0].columns, Columns::Known(_)));
     let (found, _) = reader.describe("SELECT x FROM crm.orders");
     assert!(found.is_certain() && found.tables() == ["proj.crm.orders"], "{found:?}");
