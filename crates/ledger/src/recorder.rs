@@ -301,8 +301,7 @@ impl Ledger {
             clock: self.clock.clone(),
             result: Counted::new(),
             upload: Arc::new(Mutex::new(Counted::new())),
-            is_withheld: false,
-            is_in_step: true,
+            parts: Parts::Recorded,
         })
     }
 
@@ -462,10 +461,7 @@ pub struct OpenRecord {
     clock: Arc<dyn Clock>,
     result: Counted,
     upload: Arc<Mutex<Counted>>,
-    /// A part of the reply could not be recorded, so it was not released.
-    is_withheld: bool,
-    /// Whether every part that was counted is recorded: nothing else is said to have been delivered.
-    is_in_step: bool,
+    parts: Parts,
 }
 
 /// Records what a client uploads while it passes; made by its open record.
@@ -508,6 +504,16 @@ impl UploadRecorder {
         let window = Window { id: self.id, window: number, bytes: len, upload: true, blob: None };
         send(&self.queue, self.session, LeafBody::Window(window), None, data).await
     }
+}
+
+/// What became of the parts of the reply that were counted; the worst of them counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Parts {
+    Recorded,
+    /// One may be recorded or not: nothing is said of the whole.
+    UnderWay,
+    /// One could not be recorded, so it was not released.
+    Withheld,
 }
 
 /// Bytes that passed in one direction.
@@ -555,7 +561,8 @@ impl OpenRecord {
     /// Makes a part of the reply durable. When this returns, it may be released.
     pub async fn window(&mut self, part: Payload) -> Result<(), LedgerError> {
         let number = self.result.take(&part.bytes);
-        self.is_in_step = false;
+        let before = self.parts;
+        self.parts = before.max(Parts::UnderWay);
         let bytes = part.bytes.len() as u64;
         let data = match self.recording.results {
             Retained::Rows => Some(self.seal(BlobClass::Rows, part).await),
@@ -563,8 +570,7 @@ impl OpenRecord {
         };
         let window = Window { id: self.id, window: number, bytes, upload: false, blob: None };
         let sent = self.send(LeafBody::Window(window), None, data).await;
-        self.is_withheld |= sent.is_err();
-        self.is_in_step = sent.is_ok();
+        self.parts = if sent.is_ok() { before } else { Parts::Withheld };
         sent
     }
 
@@ -588,7 +594,7 @@ impl OpenRecord {
         let mut data = None;
         if !last.bytes.is_empty() {
             self.result.take(&last.bytes);
-            self.is_in_step = false;
+            self.parts = self.parts.max(Parts::UnderWay);
             if self.recording.results == Retained::Rows {
                 data = Some(self.seal(BlobClass::Rows, last).await);
             }
@@ -670,13 +676,13 @@ impl Drop for OpenRecord {
     /// recovery if not.
     fn drop(&mut self) {
         let Some(queue) = self.queue.take() else { return };
-        let reason = if self.is_withheld { "withheld" } else { "abandoned" };
+        let reason = if self.parts == Parts::Withheld { "withheld" } else { "abandoned" };
         let status = Status { reason: reason.to_owned(), ..Status::default() };
         let mut outcome = self.outcome(Closing::new(Outcome::Aborted, status));
-        if self.is_withheld {
+        if self.parts == Parts::Withheld {
             outcome.result.retained = Retained::None;
         }
-        if !self.is_in_step {
+        if self.parts != Parts::Recorded {
             outcome.result.sha256 = None;
         }
         let body = LeafBody::Outcome(Box::new(outcome));

@@ -4,6 +4,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use record::{BlobRef, Digest, Record, RecordId, Retained, SessionId, Timestamp};
 use rusqlite::types::{ToSql, ValueRef};
 use rusqlite::{OptionalExtension, Row};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
@@ -200,13 +201,12 @@ impl Ledger {
 
     fn kept_result(&self, id: RecordId) -> Result<KeptResult, LedgerError> {
         let db = self.index.reader()?;
-        let (session, last, record): (String, Option<String>, String) = db
-            .query_row(
-                "SELECT session, last_blob, record FROM t_records WHERE id = ?1",
-                [id.to_string()],
-                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-            )
+        let (record, last): (String, Option<String>) = db
+            .query_row("SELECT record, last_blob FROM t_records WHERE id = ?1", [id.to_string()], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .map_err(sql)?;
+        let record: Record = parsed(&record)?;
         let mut query = db
             .prepare("SELECT blob FROM t_windows WHERE record = ?1 AND upload = 0 AND blob IS NOT NULL ORDER BY number")
             .map_err(sql)?;
@@ -214,12 +214,9 @@ impl Ledger {
             .query_map([id.to_string()], |row| row.get::<_, String>(0))
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(sql)?;
-        let blobs = texts.iter().chain(&last).map(|text| serde_json::from_str(text));
-        let index_error = |error: serde_json::Error| LedgerError::Index(error.to_string());
-        let record: Record = serde_json::from_str(&record).map_err(index_error)?;
         Ok(KeptResult {
-            session: parse_session(&session)?,
-            blobs: blobs.collect::<Result<_, _>>().map_err(index_error)?,
+            session: record.session,
+            blobs: texts.iter().chain(&last).map(|text| parsed(text)).collect::<Result<_, _>>()?,
             sha256: record.result.sha256.filter(|_| record.result.retained == Retained::Rows),
         })
     }
@@ -245,8 +242,7 @@ impl Ledger {
         blob: Option<String>,
     ) -> Result<Option<StatementText>, LedgerError> {
         let Some(blob) = blob else { return Ok(None) };
-        let blob: BlobRef =
-            serde_json::from_str(&blob).map_err(|error| LedgerError::Index(error.to_string()))?;
+        let blob: BlobRef = parsed(&blob)?;
         match self.sealer.open(session, &blob) {
             Ok(bytes) => Ok(StatementText::decode(&bytes)),
             Err(LedgerError::Expired) => Ok(None),
@@ -354,11 +350,16 @@ impl FoundRow {
         let text: String = row.get(1).map_err(sql)?;
         Ok(Self {
             n: row.get::<_, i64>(0).map_err(sql)? as u64,
-            record: serde_json::from_str(&text).map_err(|error| LedgerError::Index(error.to_string()))?,
+            record: parsed(&text)?,
             intent_text: row.get(2).map_err(sql)?,
             outcome_text: row.get(3).map_err(sql)?,
         })
     }
+}
+
+/// What a column of the index holds as JSON.
+fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, LedgerError> {
+    serde_json::from_str(text).map_err(|error| LedgerError::Index(error.to_string()))
 }
 
 fn read_session(row: &Row<'_>) -> Result<SessionSummary, LedgerError> {

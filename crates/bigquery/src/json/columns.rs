@@ -213,17 +213,16 @@ fn row(payload: &[u8], at: usize, cells: &mut Vec<Span>) -> Option<usize> {
     }
 }
 
-/// What says how the rest is laid out.
+/// What lies around the columns, and they themselves as far as they are not read.
 struct Layout<'a> {
     before: &'a [u8],
     rows: usize,
-    /// Of each column.
-    lengths: Vec<usize>,
     rest: &'a [u8],
 }
 
 impl<'a> Layout<'a> {
-    fn read(packed: &'a [u8]) -> Option<Self> {
+    /// Also gives the length of each column.
+    fn read(packed: &'a [u8]) -> Option<(Self, Vec<usize>)> {
         let mut rest = packed;
         let mut number = || {
             let (number, after) = rest.split_first_chunk::<4>()?;
@@ -236,7 +235,7 @@ impl<'a> Layout<'a> {
         }
         let lengths: Vec<usize> = (0..columns).map(|_| number()).collect::<Option<_>>()?;
         let (before, rest) = rest.split_at_checked(before)?;
-        Some(Self { before, rows, lengths, rest })
+        Some((Self { before, rows, rest }, lengths))
     }
 
     /// So many bytes of what is left.
@@ -275,8 +274,7 @@ impl Reader<'_> {
 }
 
 fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
-    let mut layout = Layout::read(packed)?;
-    let lengths = std::mem::take(&mut layout.lengths);
+    let (mut layout, lengths) = Layout::read(packed)?;
     let steps: Vec<_> =
         lengths.iter().map(|_| layout.part(layout.rows.checked_mul(2)?)).collect::<Option<_>>()?;
     let mut columns = Vec::with_capacity(lengths.len());
@@ -284,30 +282,23 @@ fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
         let (steps, texts) = (steps.as_chunks().0.iter(), layout.part(length)?);
         columns.push(Reader { steps, texts, cell: Vec::new() });
     }
-    rows_of(&layout, &mut columns, |column, out| {
-        out.extend_from_slice(column.next()?);
-        Some(())
-    })
+    rows_of(&layout, &mut columns, Reader::next)
 }
 
 fn unpack_lines(packed: &[u8]) -> Option<Vec<u8>> {
-    let mut layout = Layout::read(packed)?;
-    let lengths = std::mem::take(&mut layout.lengths);
+    let (mut layout, lengths) = Layout::read(packed)?;
     let mut columns = Vec::with_capacity(lengths.len());
     for length in lengths {
         columns.push(layout.part(length)?.split(|byte| *byte == b'\n'));
     }
-    rows_of(&layout, &mut columns, |column, out| {
-        out.extend_from_slice(column.next()?);
-        Some(())
-    })
+    rows_of(&layout, &mut columns, |column| column.next())
 }
 
 /// The payload, each of its cells from its column.
 fn rows_of<C>(
     layout: &Layout<'_>,
     columns: &mut [C],
-    mut cell: impl FnMut(&mut C, &mut Vec<u8>) -> Option<()>,
+    cell: impl Fn(&mut C) -> Option<&[u8]>,
 ) -> Option<Vec<u8>> {
     let mut payload = Vec::with_capacity(layout.rest.len());
     payload.extend_from_slice(layout.before);
@@ -315,7 +306,7 @@ fn rows_of<C>(
         payload.extend_from_slice(if row > 0 { b",{\"f\":[" } else { ROW });
         for (at, column) in columns.iter_mut().enumerate() {
             payload.extend_from_slice(if at > 0 { b",{\"v\":" } else { CELL });
-            cell(column, &mut payload)?;
+            payload.extend_from_slice(cell(column)?);
             payload.push(b'}');
         }
         payload.extend_from_slice(b"]}");
