@@ -1,8 +1,10 @@
 //! The documents that are made from the code.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
-use crate::{Step, cargo, output, root};
+use xtask::steps::{Step, output, root};
 
 const DOCUMENTS: &[(&str, &str)] = &[
     ("configuration", "docs/configuration.md"),
@@ -12,11 +14,9 @@ const DOCUMENTS: &[(&str, &str)] = &[
 ];
 
 /// Writes them, or checks that what is there is what the code makes.
-pub(crate) fn run(check: bool) -> Step {
+pub(crate) fn run(hansard: &Path, check: bool) -> Step {
     for (name, file) in DOCUMENTS {
-        let mut command = cargo();
-        command.args(["run", "--quiet", "--locked", "--package", "hansard", "--", "docs", name]);
-        let made = output(name, &mut command)?;
+        let made = output(name, Command::new(hansard).args(["docs", name]))?;
         let path = root().join(file);
         if !check {
             fs::write(&path, made).map_err(|error| format!("{file}: {error}"))?;

@@ -1,43 +1,47 @@
 //! `cargo xtask`: everything that is done to the project rather than by it.
 
-mod bench;
 mod docs;
-mod fuzz;
-mod many;
-mod soak;
-mod streams;
+mod junit;
+mod suite;
 mod test;
 mod tidy;
-mod tools;
 
-use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+
+use xtask::fuzz::{self, Effort};
+use xtask::shared_build::{self, SharedBuild};
+use xtask::steps::{Run, Step, root};
+use xtask::tools;
 
 const HELP: &str = "cargo xtask COMMAND
   test    installs what the tests need and runs all checks and tests
+  demo    builds hansard and runs `hansard demo` (`cargo demo` is short for it)
   tools   only installs
   tidy    only the checks of structure
   docs    writes the documents that are made from the code (--check: only compares)
   bench   prints direct, nginx and hansard side by side; writes docs/performance.md
           (or a part of it, not written down: bench small|rules|pages|storage; --binary FILE: of another build)
   fuzz    lets hostile bytes at every parser, 30 seconds each (or: fuzz SECONDS)
-  soak    the long versions of the tests (or: soak KILLS EXCHANGES); writes docs/soak.md";
+  soak    the long versions of the tests (or: soak KILLS EXCHANGES); writes docs/soak.md
 
-/// What a step says when it fails.
-pub(crate) type Step = Result<(), String>;
+All clones of a machine share one build folder in the user's cache; HANSARD_BUILD names another.";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    let run = Run::default();
+    let rest = args.get(1..).unwrap_or_default();
     let done = match args.first().map(String::as_str) {
-        Some("test") => test::run(),
-        Some("tools") => tools::install().map(|_| ()),
+        Some("test") => test::run(&run),
+        Some("demo") => demo(&run, rest),
+        Some("tools") => tools::install(&run).map(|_| ()),
         Some("tidy") => tidy::run(),
-        Some("docs") => docs::run(args.iter().any(|arg| arg == "--check")),
-        Some("bench") => bench::run(&args[1..]),
-        Some("fuzz") => {
-            fuzz::run(args.get(1).and_then(|text| text.parse().ok()).unwrap_or(fuzz::SECONDS)).map(|_| ())
+        Some("docs") => {
+            let check = rest.iter().any(|arg| arg == "--check");
+            shared_build::hansard(&run, false).and_then(|hansard| docs::run(&hansard, check))
         }
-        Some("soak") => soak::run(),
+        Some("fuzz") => fuzz(&run, rest.first()),
+        Some("bench" | "soak") => bench(&run, &args),
         _ => Err(HELP.to_owned()),
     };
     match done {
@@ -49,36 +53,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// The project's root.
-pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the root").to_owned()
+/// Becomes `hansard demo`.
+fn demo(run: &Run, args: &[String]) -> Step {
+    run.say("the demo: building hansard (some minutes the first time), then everything runs on loopback");
+    let hansard = shared_build::hansard(run, false)?;
+    Err(format!("can't run {}: {}", hansard.display(), Command::new(&hansard).arg("demo").args(args).exec()))
 }
 
-/// Runs a command, saying so; its output goes where ours goes.
-pub(crate) fn step(name: &str, command: &mut Command) -> Step {
-    println!("== {name}");
-    let started = std::time::Instant::now();
-    let status = command.status().map_err(|error| format!("{name}: {error}"))?;
-    println!("== {name}: {:.1} s", started.elapsed().as_secs_f64());
-    if status.success() { Ok(()) } else { Err(format!("{name} failed ({status})")) }
+fn fuzz(run: &Run, seconds: Option<&String>) -> Step {
+    let seconds = match seconds {
+        None => fuzz::SECONDS,
+        Some(text) => text.parse().map_err(|_| format!("'{text}' is no number of seconds"))?,
+    };
+    let targets = fuzz::build(run, &SharedBuild::open(run)?, Effort::Optimised)?;
+    fuzz::attack(run, &targets, seconds).map(|_| ())
 }
 
-/// Runs a command and returns what it printed.
-pub(crate) fn output(name: &str, command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|error| format!("{name}: {error}"))?;
-    if !output.status.success() {
-        return Err(format!(
-            "{name} failed ({}): {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        ));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// `cargo`, in the project's root.
-pub(crate) fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root());
-    command
+/// Builds the package `bench`, and becomes it.
+fn bench(run: &Run, args: &[String]) -> Step {
+    let build = SharedBuild::open(run)?;
+    run.step("building the benchmark", build.cargo().args(["build", "--locked", "--package", "bench"]))?;
+    let bench = build.link(["debug/bench"])?.join("debug/bench");
+    drop(build);
+    let mut command = Command::new(&bench);
+    command.args(args).env("CARGO_MANIFEST_DIR", root().join("xtask/bench"));
+    Err(format!("can't run {}: {}", bench.display(), command.exec()))
 }

@@ -1,47 +1,72 @@
 //! `cargo xtask test`: all checks, then all tests.
+//!
+//! ```text
+//! this thread   format, tidy, deny | build with lints, documents, analyzer, fuzz targets |        | tests | fuzz
+//! beside it                        | clients, emulator, provider from the registries ....| joined  |
+//! ```
 
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
 
-use crate::{Step, cargo, docs, fuzz, root, step, tidy, tools};
+use xtask::fuzz::{self, Effort, Targets};
+use xtask::lock::Lock;
+use xtask::shared_build::SharedBuild;
+use xtask::steps::{Run, Step, cargo, root};
+use xtask::tools;
 
-/// The version of cargo-deny that the checks were written for.
-const DENY: &str = "0.20.2";
+use crate::suite::{self, Suite};
+use crate::{docs, tidy};
 
-pub(crate) fn run() -> Step {
-    let tools = tools::install()?;
-    step("format", cargo().args(["fmt", "--all", "--check"]))?;
-    step(
-        "clippy",
-        cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
-    )?;
-    tidy::run()?;
-    // Early: the targets themselves are built last.
-    let mut lock = cargo();
-    lock.args(["metadata", "--locked", "--format-version", "1"]).current_dir(root().join("fuzz"));
-    step("lock file of the fuzz targets", lock.stdout(Stdio::null()))?;
-    step("build", cargo().args(["build", "--workspace", "--locked"]))?;
-    // The parser that rules read statements by: from PyPI by its hash, compiled once.
-    let mut analyzer = Command::new(root().join("target/debug/hansard"));
-    step("the analyzer", analyzer.args(["analyzer", "install"]))?;
-    docs::run(true)?;
+/// How long each fuzz target runs here; `cargo xtask fuzz` and the soak run them for longer.
+const FUZZ_SECS: u32 = 10;
+
+/// Installs, checks, builds and tests everything.
+pub(crate) fn run(run: &Run) -> Step {
+    run.say("every check and every test; on two cores some 20 minutes the first time, 10 after that");
+    let done = all(run);
+    run.summary();
+    done
+}
+
+fn all(run: &Run) -> Step {
+    run.step("format", cargo().args(["fmt", "--all", "--check"]))?;
+    run.part("tidy", tidy::run)?;
+    let checks = tools::checks(run)?;
+    deny(run, &checks)?;
+    let nextest = checks.join("cargo-nextest");
+    let (built, tools) = thread::scope(|scope| {
+        let tools = scope.spawn(|| tools::install(run));
+        let built = build(run, &nextest);
+        (built, tools.join().expect("installing does not panic"))
+    });
+    let ((suite, targets), tools) = (built?, tools?);
     let mut compose = Command::new(tools.join("clients/bin/python"));
-    step(
-        "compose file",
-        compose.args(["tests/check_compose.py", "deploy/compose.yaml"]).current_dir(root()),
-    )?;
-    deny()?;
-    step("tests", cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))?;
-    fuzz::run(fuzz::SECONDS).map(|_| ())
+    compose.args(["tests/check_compose.py", "deploy/compose.yaml"]).current_dir(root());
+    run.step("compose file", &mut compose)?;
+    // Two suites at once would take each other's time.
+    let _lock = Lock::take(run, &tools.join("tests.lock"), "runs its tests")?;
+    let skipped = suite::run(run, &nextest, &suite)?;
+    run.part("fuzz targets", || fuzz::attack(run, &targets, FUZZ_SECS))?;
+    suite::tell(&skipped)
+}
+
+fn build(run: &Run, nextest: &Path) -> Result<(Suite, Targets), String> {
+    let build = SharedBuild::open(run)?;
+    let clippy = ["clippy", "--all-targets", "--locked", "--", "-D", "warnings"];
+    run.step("clippy", build.cargo().args(clippy))?;
+    let suite = suite::build(run, nextest, &build)?;
+    run.part("documents", || docs::run(&suite.hansard, true))?;
+    // The parser that rules read statements by: from PyPI by its hash, compiled once.
+    run.step("the analyzer", Command::new(&suite.hansard).args(["analyzer", "install"]))?;
+    let targets = fuzz::build(run, &build, Effort::Quick)?;
+    Ok((suite, targets))
 }
 
 /// Licences, sources and duplicate crates. Advisories need a database that is not in a registry: `cargo deny
 /// check advisories` is for machines that reach it.
-fn deny() -> Step {
-    if !tools::on_path("cargo-deny") {
-        let mut install = cargo();
-        install.args(["install", "cargo-deny", "--locked", "--version", DENY]);
-        step("installing cargo-deny", &mut install)?;
-    }
-    let mut deny: Command = cargo();
-    step("cargo deny", deny.args(["deny", "--log-level", "error", "check", "bans", "licenses", "sources"]))
+fn deny(run: &Run, checks: &Path) -> Step {
+    let mut deny = Command::new(checks.join("cargo-deny"));
+    deny.current_dir(root()).args(["--log-level", "error", "check", "bans", "licenses", "sources"]);
+    run.step("cargo deny", &mut deny)
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::{Step, cargo, output, root};
+use xtask::steps::{Step, cargo, output, root};
 
 /// What each room may depend on, of ours.
 const ROOMS: &[(&str, &[&str])] = &[
@@ -48,7 +48,6 @@ const EXCHANGE_LINES_MAX: usize = 50;
 const FILE_LINES_MAX: usize = 800;
 
 pub(crate) fn run() -> Step {
-    println!("== tidy");
     let mut wrong = Vec::new();
     dependencies(&mut wrong)?;
     for file in sources()? {
@@ -120,6 +119,8 @@ fn check_file(name: &str, text: &str, wrong: &mut Vec<String>) {
     const STUBS: &[&str] = &["todo!(", "unimplemented!(", "FIXME", "XXX", "#[ignore"];
     if !name.starts_with("xtask/") {
         forbidden(name, text, STUBS, "no stub stays", wrong);
+        let why = "builds are shared between clones: find the project at run time (testkit::root)";
+        forbidden(name, text, &["env!(\"CARGO_MANIFEST_DIR\")"], why, wrong);
     }
 }
 
@@ -189,7 +190,7 @@ fn documents(wrong: &mut Vec<String>) {
 
 fn sources() -> Result<Vec<PathBuf>, String> {
     let mut found = Vec::new();
-    for folder in ["crates", "xtask"] {
+    for folder in ["crates", "fuzz", "xtask"] {
         collect(&root().join(folder), &mut found)?;
     }
     found.sort();

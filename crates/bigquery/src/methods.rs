@@ -223,7 +223,7 @@ pub(crate) mod tests {
 
     /// Google's own document, as Google's API client for Python ships it; `cargo xtask tools` installs it.
     pub(crate) fn document() -> Value {
-        let lib = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/emulator/lib"));
+        let lib = PathBuf::from("../../target/tools/emulator/lib");
         let python = std::fs::read_dir(&lib)
             .expect("run `cargo xtask tools` once")
             .flatten()

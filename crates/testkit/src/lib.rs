@@ -21,4 +21,4 @@ pub use scripted::{Script, Scripted, ScriptedReply};
 pub use sidecar::Sidecar;
 pub use storage::{Got, Rows, Storage, StorageClient};
 pub use tap::{Seen, Tap};
-pub use world::{Emulator, UPSTREAM_PRINCIPAL, World, free_port, tools};
+pub use world::{Emulator, UPSTREAM_PRINCIPAL, World, free_port, root, tools};

@@ -1,8 +1,10 @@
 //! A world in one line: issuer, upstream, gateway.
 
 use serde_json::json;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,11 +14,19 @@ use crate::process::Gateway;
 /// The gateway's service account, as records name it.
 pub const UPSTREAM_PRINCIPAL: &str = "gateway@proj.iam.gserviceaccount.com";
 
+/// The project's root: of the clone that the test runs in, which need not be the one that it was compiled in.
+pub fn root() -> PathBuf {
+    let start =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(std::env::current_dir, |set| Ok(set.into()));
+    let start = start.expect("the current folder exists");
+    let root = start.ancestors().find(|folder| folder.join("xtask/Cargo.toml").exists());
+    root.expect("tests run in the project").to_owned()
+}
+
 /// Where `cargo xtask test` installs what tests need.
 pub fn tools() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
-    assert!(root.exists(), "the tools of the tests are not installed: run `cargo xtask tools` once");
-    root.canonicalize().expect("it exists")
+    let tools = root().join("target/tools");
+    tools.canonicalize().expect("the tools of the tests are installed: run `cargo xtask tools` once")
 }
 
 /// The real emulator.
@@ -31,7 +41,7 @@ impl Emulator {
     /// Starts bqemulator on free ports.
     pub fn start(log: &Path) -> Self {
         let (rest, grpc) = (free_port(), free_port());
-        let file = std::fs::File::create(log).expect("a log");
+        let file = File::create(log).expect("a log");
         let child = Command::new(tools().join("emulator/bin/bqemulator"))
             .args([
                 "start",
@@ -124,16 +134,21 @@ impl Drop for World {
     }
 }
 
-/// A port that was free a moment ago, below those that the system gives to clients: a gateway that is started again
-/// must find it free.
+/// A free port that is this process's until it ends, below those that the system gives to clients: a gateway that is
+/// started again must find it free, whatever other tests run beside this one.
 pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
+    static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let locks = std::env::temp_dir().join("hansard-test-ports");
+    std::fs::create_dir_all(&locks).expect("a folder for the locks of ports");
     let start = std::process::id().wrapping_mul(97);
-    let mut ports = std::iter::repeat_with(|| {
-        let at = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        u16::try_from(12_000 + at % 20_000).expect("below 32,000")
+    let mut ports = (0..20_000).map(|step| 12_000 + (start.wrapping_add(step) % 20_000) as u16);
+    let held = ports.find_map(|port| {
+        let lock =
+            File::options().write(true).create(true).truncate(false).open(locks.join(port.to_string()));
+        let lock = lock.ok().filter(|lock| lock.try_lock().is_ok())?;
+        std::net::TcpListener::bind(("127.0.0.1", port)).is_ok().then_some((port, lock))
     });
-    let found =
-        ports.by_ref().take(20_000).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    found.expect("a free port")
+    let (port, lock) = held.expect("a free port");
+    HELD.lock().expect("nobody panics here").push(lock);
+    port
 }

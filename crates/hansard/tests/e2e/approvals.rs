@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use testkit::{Answer, Gateway, Scripted, ScriptedReply, World, ask, token_by_key};
 
-use crate::{HANSARD, block_on, record_of};
+use crate::{binary, block_on, record_of};
 
 const JOBS: &str = "/bigquery/v2/projects/proj/jobs";
 const QUERIES: &str = "/bigquery/v2/projects/proj/queries";
@@ -88,7 +88,7 @@ impl Set {
         let upstream =
             Scripted::start(Arc::new(move |_: &str, request: &Request<Bytes>| jobs.answer(request))).await;
         let roles = "[roles]\nauditor = \"'security' in principal.groups\"\nadmin = \"'platform' in principal.groups\"\n";
-        let world = World::new(HANSARD, &upstream.url, &format!("{roles}{rules}")).await;
+        let world = World::new(binary(), &upstream.url, &format!("{roles}{rules}")).await;
         let gateway = world.gateway();
         Self { world, gateway, upstream }
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use testkit::{Emulator, Gateway, Seen, Tap, World, judge, run, tools};
+use testkit::{Emulator, Gateway, Seen, Tap, World, judge, root, run, tools};
 
-use crate::{HANSARD, block_on};
+use crate::{binary, block_on};
 
 /// What the scenarios do that agents may not do by default.
 pub(crate) const EGRESS: &str = "allow_egress = [\"routines\"]\n";
@@ -118,7 +118,7 @@ fn curl_under_exec() {
 #[test]
 fn bq_under_exec() {
     if !Path::new("/usr/bin/bq").exists() {
-        println!("SKIPPED: bq is not installed on this machine");
+        println!("skipped: bq: it is not installed, and no registry has it");
         return;
     }
     check_exec(Client {
@@ -172,7 +172,7 @@ fn curl() {
 #[test]
 fn bq() {
     if !Path::new("/usr/bin/bq").exists() {
-        println!("SKIPPED: bq is not installed on this machine");
+        println!("skipped: bq: it is not installed, and no registry has it");
         return;
     }
     check(Client {
@@ -186,7 +186,7 @@ fn bq() {
 
 pub(crate) fn scenario(interpreter: &str, script: &str) -> Command {
     let mut command = Command::new(interpreter);
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients").join(script));
+    command.arg(root().join("tests/clients").join(script));
     command
 }
 
@@ -196,7 +196,7 @@ pub(crate) fn script(interpreter: &str, script: &str) -> Command {
 
 /// Node finds modules in a folder above the script: the scripts are read from where they are.
 pub(crate) fn node(script: &str) -> Command {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/node");
+    let source = root().join("tests/clients/node");
     let below = tools().join("node").join(format!("run-{}", std::process::id()));
     std::fs::create_dir_all(&below).expect("a folder");
     for name in ["common.mjs", script] {
@@ -220,7 +220,7 @@ fn check(client: Client) {
         );
 
         let upstream = Tap::start(&emulator.url).await;
-        let world = World::new(HANSARD, &upstream.url, EGRESS).await;
+        let world = World::new(binary(), &upstream.url, EGRESS).await;
         let discovery = format!("discovery = \"{}\"\n", discovery_document().display());
         let config = std::fs::read_to_string(world.folder.join("hansard.toml")).unwrap();
         std::fs::write(
@@ -261,13 +261,13 @@ fn check_exec(client: Client) {
         let direct = steps(&client, &mut program);
 
         let upstream = Tap::start(&emulator.url).await;
-        let world = World::with_storage(HANSARD, &upstream.url, Some(&emulator.storage), EGRESS).await;
+        let world = World::with_storage(binary(), &upstream.url, Some(&emulator.storage), EGRESS).await;
         let gateway = world.gateway();
         let downstream = Tap::start(&gateway.url).await;
         let key = gateway.issue_key("agent@example.com", "key.json");
 
         let mut program = (client.program)();
-        let mut command = Command::new(HANSARD);
+        let mut command = Command::new(binary());
         command.args([
             "exec",
             "--task",

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testkit::{Emulator, ScriptedReply, World, ask};
 
 use crate::rules::{Set, rule_of};
-use crate::{HANSARD, block_on, record_of};
+use crate::{binary, block_on, record_of};
 
 const NO_SSN: &str = "[[rule]]\nname = \"no-ssn\"\nwhen = \"statement.columns.exists(c, c.endsWith('.ssn'))\"\naction = \"deny\"\n";
 const HIDE: &str =
@@ -140,7 +140,7 @@ fn a_mask_rule_refuses_what_reads_the_column_and_lets_the_rest_pass() {
     block_on(async {
         let log = std::env::temp_dir().join(format!("hansard-columns-emulator-{}.log", std::process::id()));
         let emulator = Emulator::start(&log);
-        let world = World::new(HANSARD, &emulator.url, HIDE).await;
+        let world = World::new(binary(), &emulator.url, HIDE).await;
         let gateway = world.gateway();
         let token = world.issuer.token("alice@example.com", &["data"]);
         let direct = format!("{}/bigquery/v2/projects/proj", emulator.url);

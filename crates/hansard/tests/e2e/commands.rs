@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use testkit::{Output, Scripted, ScriptedReply, World, ask, free_port, run, send};
+use testkit::{Output, Scripted, ScriptedReply, World, ask, free_port, root, run, send};
 
-use crate::{HANSARD, block_on};
+use crate::{binary, block_on};
 
 fn folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("hansard-commands-{}-{name}/repo", std::process::id()));
@@ -15,7 +15,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn hansard(folder: &PathBuf, args: &[&str]) -> Output {
-    run(Command::new(HANSARD).args(args).current_dir(folder))
+    run(Command::new(binary()).args(args).current_dir(folder))
 }
 
 fn check(text: &str) -> Output {
@@ -151,7 +151,7 @@ while True:
     if said.rstrip().endswith(b":") and answers: os.write(terminal, answers.pop(0)); said += b" "
 print(said.decode()); sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 "#;
-    let output = run(Command::new("python3").args(["-c", script, HANSARD, folder.to_str().unwrap()]));
+    let output = run(Command::new("python3").args(["-c", script, binary(), folder.to_str().unwrap()]));
     assert_eq!(output.code, 0, "{output:?}");
     let text = std::fs::read_to_string(folder.join("hansard.toml")).unwrap();
     assert!(
@@ -167,16 +167,16 @@ print(said.decode()); sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 fn a_taken_port_and_a_locked_folder_are_one_sentence_each() {
     block_on(async {
         let upstream = Scripted::start(Arc::new(|_, _| ScriptedReply::json("{}"))).await;
-        let world = World::new(HANSARD, &upstream.url, "").await;
+        let world = World::new(binary(), &upstream.url, "").await;
         let gateway = world.gateway();
-        let taken = run(Command::new(HANSARD).arg("serve").current_dir(&world.folder));
+        let taken = run(Command::new(binary()).arg("serve").current_dir(&world.folder));
         assert_eq!(taken.code, 3);
         assert!(taken.stderr.contains("is in use by another program"), "{}", taken.stderr);
         let config = std::fs::read_to_string(world.folder.join("hansard.toml")).unwrap();
         let other = config.replace(&format!(":{}", world.port), &format!(":{}", free_port()));
         std::fs::write(world.folder.join("other.toml"), other).unwrap();
         let locked =
-            run(Command::new(HANSARD).args(["serve", "--config", "other.toml"]).current_dir(&world.folder));
+            run(Command::new(binary()).args(["serve", "--config", "other.toml"]).current_dir(&world.folder));
         assert_eq!(locked.code, 3);
         assert!(locked.stderr.contains(&format!("in use by process {}", gateway.pid())), "{}", locked.stderr);
 
@@ -192,8 +192,7 @@ fn a_taken_port_and_a_locked_folder_are_one_sentence_each() {
         let page = String::from_utf8(metrics.body.to_vec()).unwrap();
         assert!(page.contains("hansard_exchanges_total{outcome=\"ok\"} 1"), "{page}");
         let names: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
-        let documented =
-            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md")).unwrap();
+        let documented = std::fs::read_to_string(root().join("docs/metrics.md")).unwrap();
         for name in names {
             assert!(
                 documented.contains(&format!("`{}`", name.split(' ').next().unwrap())),
@@ -211,7 +210,7 @@ fn a_taken_port_and_a_locked_folder_are_one_sentence_each() {
 fn http2_is_spoken_with_prior_knowledge_and_over_tls() {
     block_on(async {
         let upstream = Scripted::start(Arc::new(|_, _| ScriptedReply::json("{}"))).await;
-        let world = World::new(HANSARD, &upstream.url, "").await;
+        let world = World::new(binary(), &upstream.url, "").await;
         let token = world.issuer.token("alice@example.com", &["data"]);
         let gateway = world.gateway();
         let bearer = format!("Authorization: Bearer {token}");
@@ -255,7 +254,7 @@ fn http2_is_spoken_with_prior_knowledge_and_over_tls() {
             1,
         );
         std::fs::write(world.folder.join("hansard.toml"), with_tls).unwrap();
-        let mut serving = Command::new(HANSARD)
+        let mut serving = Command::new(binary())
             .arg("serve")
             .current_dir(&world.folder)
             .stderr(std::process::Stdio::null())

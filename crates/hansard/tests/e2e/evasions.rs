@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use testkit::run;
+use testkit::{root, run};
 
-use crate::HANSARD;
+use crate::binary;
 
 /// The rules that the policies' English texts mean. The shared corpus has the same in a file.
 const POLICIES: &[(&str, &str)] = &[
@@ -134,7 +134,7 @@ fn judge(name: &str, corpus: &[Value]) -> (usize, usize, Vec<String>) {
         }
         std::fs::write(folder.join("cases.toml"), text).expect("written");
         let output =
-            run(Command::new(HANSARD).args(["policy", "test", "cases.toml", "--json"]).current_dir(&folder));
+            run(Command::new(binary()).args(["policy", "test", "cases.toml", "--json"]).current_dir(&folder));
         let answers = output.objects();
         assert_eq!(answers.len(), cases.len(), "{output:?}");
         for ((line, case), answer) in cases.iter().zip(answers) {
@@ -175,8 +175,8 @@ fn toml_text(text: &str) -> String {
 
 #[test]
 fn no_way_around_rules_that_we_know_of() {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../googlesql/tests/evasions.jsonl"));
-    let (judged, left, wrong) = judge("own", &lines(path));
+    let path = root().join("crates/googlesql/tests/evasions.jsonl");
+    let (judged, left, wrong) = judge("own", &lines(&path));
     println!("{judged} judged, {left} of an action that is not built");
     assert!(judged >= 60);
     assert!(wrong.is_empty(), "{} of {judged}:\n{}", wrong.len(), wrong.join("\n"));
@@ -184,9 +184,9 @@ fn no_way_around_rules_that_we_know_of() {
 
 #[test]
 fn no_way_around_rules_that_others_know_of() {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/evasion-examples.jsonl");
+    let path = root().join("../shared/evasion-examples.jsonl");
     if !path.exists() {
-        println!("skipped: {} is not here", path.display());
+        println!("skipped: corpora: {} is not here", path.display());
         return;
     }
     let (judged, left, wrong) = judge("shared", &lines(&path));

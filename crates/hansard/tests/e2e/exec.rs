@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testkit::{Gateway, Output, Scripted, ScriptedReply, UPSTREAM_TOKEN, World, free_port, run, tools};
 
-use crate::{HANSARD, block_on};
+use crate::{binary, block_on};
 
 /// A gateway before an upstream that accepts the gateway's credential alone.
 struct Set {
@@ -29,14 +29,14 @@ impl Set {
             }
         }))
         .await;
-        let world = World::new(HANSARD, &upstream.url, "").await;
+        let world = World::new(binary(), &upstream.url, "").await;
         let gateway = world.gateway();
         gateway.issue_key("agent@example.com", "key.json");
         Self { world, upstream, gateway }
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(HANSARD);
+        let mut command = Command::new(binary());
         command.args(args).current_dir(&self.world.folder).env("HOME", &self.world.folder);
         command.env_remove("XDG_CONFIG_HOME").env("XDG_RUNTIME_DIR", &self.world.folder);
         command
@@ -155,12 +155,12 @@ fn a_gateway_whose_certificate_nobody_knows_is_not_spoken_to() {
         let plain = set.gateway.url.clone();
         assert_eq!(set.gateway.stop(), 0);
         let mut serve =
-            Command::new(HANSARD).arg("serve").current_dir(folder).stdout(Stdio::null()).spawn().unwrap();
+            Command::new(binary()).arg("serve").current_dir(folder).stdout(Stdio::null()).spawn().unwrap();
         let secure = plain.replacen("http://127.0.0.1", "https://localhost", 1);
         let address = plain.trim_start_matches("http://").to_owned();
         eventually("the gateway does not listen", || TcpStream::connect(&address).is_ok());
         let exec = |env: &[(&str, &str)]| {
-            let mut command = Command::new(HANSARD);
+            let mut command = Command::new(binary());
             command.args(["exec", "--gateway", &secure, "--key", "key.json", "--", "curl", "-s"]);
             command.arg("https://bigquery.googleapis.com/bigquery/v2/projects/proj/datasets");
             command.current_dir(folder).env("HOME", folder).env("XDG_RUNTIME_DIR", folder);
@@ -318,7 +318,7 @@ fn an_api_beside_bigquery_is_carried_where_the_connection_names_it() {
         let gateway = set.world.gateway();
         let exec = |url: &str, more: &[&str]| {
             let base = ["exec", "--gateway", &gateway.url, "--key", "key.json", "--", "curl", "-s", url];
-            let mut command = Command::new(HANSARD);
+            let mut command = Command::new(binary());
             command.args([&base[..], more].concat()).current_dir(&set.world.folder);
             command.env("HOME", &set.world.folder).env("XDG_RUNTIME_DIR", &set.world.folder);
             run(command.env_remove("XDG_CONFIG_HOME"))
@@ -405,7 +405,7 @@ fn the_port_is_for_its_own_programs() {
             assert_ne!(other.code, 0, "another user was served: {}", other.stdout);
             assert!(!other.stdout.contains("hsd_"));
         } else {
-            println!("SKIPPED: another user can't be tried without root and setpriv");
+            println!("skipped: root: another user is tried by root with setpriv alone");
         }
         signal(env.id(), "TERM");
         assert_eq!(env.wait().unwrap().code(), Some(0));
@@ -455,8 +455,9 @@ fn a_detached_environment_outlives_its_shell() {
     block_on(async {
         let set = Set::new().await;
         let gateway = set.gateway.url.clone();
+        let hansard = binary();
         let script = format!(
-            "eval \"$({HANSARD} env --gateway {gateway} --key key.json --detach)\"; \
+            "eval \"$({hansard} env --gateway {gateway} --key key.json --detach)\"; \
              curl -s https://bigquery.googleapis.com/bigquery/v2/projects/proj/datasets; echo; \
              echo $HANSARD_SIDECAR_PID"
         );

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use testkit::{Gateway, Scripted, ScriptedReply, World, ask, try_send};
 
-use crate::{HANSARD, block_on, queries};
+use crate::{binary, block_on, queries};
 
 const SMALL: &str = r#"{"jobComplete":true,"jobReference":{"projectId":"p","jobId":"j"},"rows":[{"f":[{"v":"1"}]}],"totalRows":"1"}"#;
 
@@ -26,7 +26,7 @@ pub(crate) async fn world(extra: &str) -> (World, Scripted) {
         ScriptedReply::json(if line.ends_with("/data") { long.clone() } else { SMALL.to_owned() })
     };
     let upstream = Scripted::start(Arc::new(script)).await;
-    (World::new(HANSARD, &upstream.url, extra).await, upstream)
+    (World::new(binary(), &upstream.url, extra).await, upstream)
 }
 
 /// Asks again and again until the gateway is gone.
@@ -238,7 +238,7 @@ fn a_full_disk_admits_nothing_new_and_says_so() {
 fn an_upstream_that_breaks_off_is_never_a_clean_end() {
     block_on(async {
         let port = broken_upstream().await;
-        let world = World::new(HANSARD, &format!("http://127.0.0.1:{port}"), "").await;
+        let world = World::new(binary(), &format!("http://127.0.0.1:{port}"), "").await;
         let gateway = world.gateway();
         let token = world.issuer.token("alice@example.com", &["data"]);
         for (dataset, before_head) in

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use testkit::{Emulator, Gateway, Tap, World, ask};
 
 use crate::clients::{EGRESS, node, script};
-use crate::{HANSARD, block_on};
+use crate::{binary, block_on};
 
 const RULE: &str = "[[rule]]\nname = \"new-tables\"\nwhen = \"statement.kind == 'CREATE_TABLE_AS_SELECT'\"\naction = \"approve\"\n\
      approvers = \"approver.idp == 'local'\"\nexpires = \"2h\"\n";
@@ -24,7 +24,7 @@ fn hold_secs() -> u64 {
 
 /// A command of `hansard exec`, told nothing.
 fn under_exec(world: &World, gateway: &Gateway, program: &Command) -> Child {
-    let mut command = Command::new(HANSARD);
+    let mut command = Command::new(binary());
     command.args(["exec", "--gateway", &gateway.url, "--key"]).arg(world.folder.join("key.json")).arg("--");
     command.arg(program.get_program()).args(program.get_args());
     command.env_remove("BIGQUERY_URL").env("BIGQUERY_DATASET", "held").env("BIGQUERY_PROJECT", "proj");
@@ -55,7 +55,7 @@ fn every_client_waits_and_sends_its_statement_once() {
         assert_eq!(ask("POST", &datasets, "", dataset).await.status, 200);
         let upstream = Tap::start(&emulator.url).await;
         let world =
-            World::with_storage(HANSARD, &upstream.url, Some(&emulator.storage), &format!("{EGRESS}{RULE}"))
+            World::with_storage(binary(), &upstream.url, Some(&emulator.storage), &format!("{EGRESS}{RULE}"))
                 .await;
         let gateway = world.gateway();
         gateway.issue_key("agent@example.com", "key.json");
@@ -77,7 +77,7 @@ fn every_client_waits_and_sends_its_statement_once() {
             running.push(("bq --rpc", under_exec(&world, &gateway, &bq(&world, "bq_rpc", &["--rpc=true"]))));
             tables.extend(["bq_insert", "bq_rpc"]);
         } else {
-            println!("SKIPPED: bq is not installed on this machine");
+            println!("skipped: bq: it is not installed, and no registry has it");
         }
 
         // One more waits at first, until Python cancels it.

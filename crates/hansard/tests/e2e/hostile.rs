@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testkit::{Gateway, Issuer, Scripted, ScriptedReply, World, ask};
 
-use crate::{HANSARD, block_on, queries};
+use crate::{binary, block_on, queries};
 
 async fn world() -> (World, Scripted) {
     let upstream = Scripted::start(Arc::new(|_, _| ScriptedReply::json(r#"{"jobComplete":true}"#))).await;
-    (World::new(HANSARD, &upstream.url, "").await, upstream)
+    (World::new(binary(), &upstream.url, "").await, upstream)
 }
 
 fn part(text: &str) -> String {

@@ -5,13 +5,13 @@ use http::Request;
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use testkit::{Answer, Gateway, Scripted, ScriptedReply, World, ask, free_port, run, send, tools};
+use testkit::{Answer, Gateway, Scripted, ScriptedReply, World, ask, free_port, root, run, send, tools};
 
-use crate::{HANSARD, block_on, queries, record_of};
+use crate::{binary, block_on, queries, record_of};
 
 async fn world(extra: &str) -> (World, Scripted) {
     let upstream = Scripted::start(Arc::new(|_, _| ScriptedReply::json(r#"{"jobComplete":true}"#))).await;
-    let world = World::new(HANSARD, &upstream.url, extra).await;
+    let world = World::new(binary(), &upstream.url, extra).await;
     (world, upstream)
 }
 
@@ -254,7 +254,7 @@ fn a_certified_provider_is_accepted() {
         let port = free_port();
         let folder = tools().join("idp");
         let script = folder.join(format!("op-{}.mjs", std::process::id()));
-        std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/idp/op.mjs"), &script).unwrap();
+        std::fs::copy(root().join("tests/idp/op.mjs"), &script).unwrap();
         let mut provider = Command::new("node")
             .arg(&script)
             .arg(port.to_string())
@@ -351,7 +351,7 @@ fn a_connections_credential_is_tried_and_what_is_too_much_is_said() {
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{text}resource_manager = \"{}\"\n", world.issuer.url)).unwrap();
         let offline =
-            run(Command::new(HANSARD).args(["connection", "test", "main"]).current_dir(&world.folder));
+            run(Command::new(binary()).args(["connection", "test", "main"]).current_dir(&world.folder));
         assert_ne!(offline.code, 0);
         let gateway = world.gateway();
         let tested = gateway.hansard(&["connection", "test", "main", "--json"]);

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
-use testkit::{Gateway, Scripted, ScriptedReply, World, ask, run};
+use testkit::{Gateway, Scripted, ScriptedReply, World, ask, root, run};
 
-use crate::{HANSARD, block_on, queries};
+use crate::{binary, block_on, queries};
 
 const ANSWER: &str = r#"{"jobComplete":true,"rows":[{"f":[{"v":"the only row"}]}],"totalRows":"1","schema":{"fields":[{"name":"c","type":"STRING"}]}}"#;
 
@@ -19,7 +19,7 @@ async fn world(extra: &str) -> (World, Scripted) {
         ScriptedReply::json(ANSWER)
     }))
     .await;
-    let world = World::new(HANSARD, &upstream.url, &format!("shared_history = true\n{extra}")).await;
+    let world = World::new(binary(), &upstream.url, &format!("shared_history = true\n{extra}")).await;
     (world, upstream)
 }
 
@@ -102,7 +102,7 @@ fn a_log_that_was_touched_anywhere_is_found_damaged() {
         assert!(touched > 60);
         assert_eq!(offline(&world, &["verify"]).code, 0);
         let nothing =
-            run(Command::new(HANSARD).args(["verify", "--data", "/nonexistent"]).current_dir(&world.folder));
+            run(Command::new(binary()).args(["verify", "--data", "/nonexistent"]).current_dir(&world.folder));
         assert_eq!(nothing.code, 2);
     });
 }
@@ -119,7 +119,7 @@ fn damage_before_the_tail_is_never_cut_away() {
         let len = bytes.len();
         bytes[len / 2] ^= 1;
         std::fs::write(&last, &bytes).unwrap();
-        let refused = run(Command::new(HANSARD).arg("serve").current_dir(&world.folder));
+        let refused = run(Command::new(binary()).arg("serve").current_dir(&world.folder));
         assert_eq!(refused.code, 3);
         assert!(refused.stderr.contains("damaged"), "{}", refused.stderr);
         assert_eq!(std::fs::read(&last).unwrap().len(), len);
@@ -228,7 +228,7 @@ fn every_record_fits_the_published_schema() {
         ask_many(&world, &gateway, 2).await;
         let bob = world.issuer.token("bob@example.com", &["data"]);
         ask("POST", &format!("{}/mcp", gateway.url), &bob, "").await;
-        let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/record.schema.json");
+        let schema = root().join("docs/record.schema.json");
         let records = world.folder.join("records.jsonl");
         std::fs::write(&records, gateway.hansard(&["records", "--json"]).stdout).unwrap();
         let script = "
@@ -240,7 +240,12 @@ try: fits({**records[0], 'outcome': 'fine'})
 except fastjsonschema.JsonSchemaException: print(len(records))
 ";
         let python = testkit::tools().join("clients/bin/python");
-        let checked = run(Command::new(python).args(["-c", script, schema, records.to_str().unwrap()]));
+        let checked = run(Command::new(python).args([
+            "-c",
+            script,
+            schema.to_str().unwrap(),
+            records.to_str().unwrap(),
+        ]));
         assert_eq!(checked.code, 0, "{}", checked.stderr);
         assert!(checked.stdout.trim().parse::<u32>().unwrap() >= 4);
     });
@@ -251,7 +256,7 @@ fn tail_prints_records_as_they_close() {
     block_on(async {
         let (world, _upstream) = world("").await;
         let gateway = world.gateway();
-        let mut tail = Command::new(HANSARD)
+        let mut tail = Command::new(binary())
             .args(["tail", "--json", "--principal", "alice@example.com"])
             .current_dir(&world.folder)
             .stdout(std::process::Stdio::piped())
@@ -378,7 +383,7 @@ fn no_secret_is_found_anywhere() {
 }
 
 fn offline(world: &World, args: &[&str]) -> testkit::Output {
-    run(Command::new(HANSARD).args(args).current_dir(&world.folder))
+    run(Command::new(binary()).args(args).current_dir(&world.folder))
 }
 
 fn leaf_files(folder: &Path) -> Vec<PathBuf> {

@@ -27,8 +27,14 @@ mod upstream_word;
 mod ways;
 mod webhooks;
 
-/// The binary under test.
-pub(crate) const HANSARD: &str = env!("CARGO_BIN_EXE_hansard");
+use std::sync::OnceLock;
+
+/// The binary under test: beside the test, where nextest runs it, else where cargo built it.
+pub(crate) fn binary() -> &'static str {
+    static BINARY: OnceLock<String> = OnceLock::new();
+    let beside = || std::env::var_os("NEXTEST_BIN_EXE_hansard").and_then(|path| path.into_string().ok());
+    BINARY.get_or_init(|| beside().unwrap_or_else(|| env!("CARGO_BIN_EXE_hansard").to_owned()))
+}
 
 /// Runs an async test.
 pub(crate) fn block_on<F: Future>(test: F) -> F::Output {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use testkit::{Answer, Gateway, Scripted, ScriptedReply, World, ask};
 
-use crate::{HANSARD, block_on};
+use crate::{binary, block_on};
 
 /// An upstream with jobs: what was inserted stands in it, and is done when it was asked for often enough.
 #[derive(Default)]
@@ -114,7 +114,7 @@ async fn world(running: usize, extra: &str) -> (World, Scripted, Arc<Jobs>) {
     let jobs = Arc::new(Jobs { running, ..Jobs::default() });
     let script = jobs.clone();
     let upstream = Scripted::start(Arc::new(move |line, request| script.reply(line, request.body()))).await;
-    (World::new(HANSARD, &upstream.url, extra).await, upstream, jobs)
+    (World::new(binary(), &upstream.url, extra).await, upstream, jobs)
 }
 
 struct Client<'a> {

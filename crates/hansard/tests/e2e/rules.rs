@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use testkit::{Answer, Emulator, Gateway, Scripted, ScriptedReply, World, ask, send, token_by_key};
 
-use crate::{HANSARD, block_on, record_of};
+use crate::{binary, block_on, record_of};
 
 /// Whatever is asked, a job is done.
 fn anything(_: &str, _: &Request<Bytes>) -> ScriptedReply {
@@ -34,7 +34,7 @@ impl Set {
     ) -> Self {
         let upstream = Scripted::start(Arc::new(script)).await;
         let roles = "[roles]\nauditor = \"'security' in principal.groups\"\n";
-        let world = World::new(HANSARD, &upstream.url, &format!("{connection}\n{roles}{rules}")).await;
+        let world = World::new(binary(), &upstream.url, &format!("{connection}\n{roles}{rules}")).await;
         let gateway = world.gateway();
         let agent = token_by_key(&gateway.issue_key("devin@agents.example.com", "key.json")).await;
         Self { world, gateway, upstream, agent }
@@ -539,7 +539,7 @@ fn what_the_warehouse_does_not_say_of_a_view_is_not_taken_for_harmless() {
     block_on(async {
         let log = std::env::temp_dir().join(format!("hansard-rules-emulator-{}.log", std::process::id()));
         let emulator = Emulator::start(&log);
-        let world = World::new(HANSARD, &emulator.url, NO_CUSTOMERS).await;
+        let world = World::new(binary(), &emulator.url, NO_CUSTOMERS).await;
         let gateway = world.gateway();
         let token = world.issuer.token("alice@example.com", &["data"]);
         let direct = format!("{}/bigquery/v2/projects/proj", emulator.url);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use testkit::{Scripted, ScriptedReply, World, ask, send};
 
-use crate::{HANSARD, block_on, queries, record_of};
+use crate::{binary, block_on, queries, record_of};
 
 /// `QueryResponse`: discovery revision 20261009, schemas.QueryResponse.
 const ANSWER: &str = r#"{"kind":"bigquery#queryResponse","schema":{"fields":[{"name":"x","type":"INTEGER","mode":"NULLABLE"}]},"jobReference":{"projectId":"p","jobId":"job_1","location":"EU"},"totalRows":"2","rows":[{"f":[{"v":"1"}]},{"f":[{"v":null}]}],"totalBytesProcessed":"10","jobComplete":true,"cacheHit":false,"statementType":"SELECT","totalBytesBilled":"10485760","totalSlotMs":"31"}"#;
@@ -16,7 +16,7 @@ async fn world(
     extra: &str,
 ) -> (World, Scripted) {
     let upstream = Scripted::start(Arc::new(script)).await;
-    let world = World::new(HANSARD, &upstream.url, &format!("shared_history = true\n{extra}")).await;
+    let world = World::new(binary(), &upstream.url, &format!("shared_history = true\n{extra}")).await;
     (world, upstream)
 }
 

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use testkit::{Gateway, Output, Scripted, ScriptedReply, World, ask, run, send};
 
-use crate::{HANSARD, block_on};
+use crate::{binary, block_on};
 
 const ROLES: &str =
     "[roles]\nauditor = \"'auditors' in principal.groups\"\nadmin = \"'admins' in principal.groups\"\n";
 
 async fn world() -> (World, Scripted) {
     let upstream = Scripted::start(Arc::new(|_, _| ScriptedReply::json("{}"))).await;
-    (World::new(HANSARD, &upstream.url, ROLES).await, upstream)
+    (World::new(binary(), &upstream.url, ROLES).await, upstream)
 }
 
 /// A person's own machine: a folder for sign-ins, and a browser that follows where it is sent, with its cookies.
@@ -37,7 +37,7 @@ impl Desk {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(HANSARD);
+        let mut command = Command::new(binary());
         command.args(args).current_dir(&self.folder).env("XDG_CONFIG_HOME", &self.folder);
         command.env("BROWSER", self.folder.join("browser"));
         command

@@ -2,11 +2,9 @@
 
 use serde_json::Value;
 use std::process::Command;
-use testkit::{Emulator, Gateway, Output, World, run, tools};
+use testkit::{Emulator, Gateway, Output, World, root, run, tools};
 
-use crate::{HANSARD, block_on};
-
-const SCENARIO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/clients/python/storage_scenario.py");
+use crate::{binary, block_on};
 
 fn python(script: &[&str]) -> Vec<String> {
     let program = tools().join("storage/bin/python").to_str().expect("a path").to_owned();
@@ -19,7 +17,7 @@ fn exec(world: &World, gateway: &Gateway, who: &str, words: &[String], env: &[(&
     if !key.exists() {
         gateway.issue_key(&format!("{who}@example.com"), &format!("{who}.json"));
     }
-    let mut command = Command::new(HANSARD);
+    let mut command = Command::new(binary());
     command.args(["exec", "--gateway", &gateway.url, "--key", key.to_str().unwrap(), "--"]).args(words);
     command.env("HOME", &world.folder).env_remove("XDG_CONFIG_HOME").env_remove("XDG_RUNTIME_DIR");
     run(command.envs(env.iter().copied()))
@@ -37,11 +35,12 @@ fn by_method<'a>(records: &'a [Value], method: &str) -> Vec<&'a Value> {
 fn reads_and_writes_are_the_same_and_recorded() {
     block_on(async {
         let emulator = emulator("storage");
-        let words = python(&[SCENARIO]);
+        let scenario = root().join("tests/clients/python/storage_scenario.py");
+        let words = python(&[scenario.to_str().expect("a path")]);
         let mut direct = Command::new(&words[0]);
         direct.arg(&words[1]).env("BIGQUERY_DATASET", "storage_a").env("BIGQUERY_URL", &emulator.url);
         let direct = run(direct.env("BIGQUERY_STORAGE", &emulator.storage));
-        let world = World::with_storage(HANSARD, &emulator.url, Some(&emulator.storage), "").await;
+        let world = World::with_storage(binary(), &emulator.url, Some(&emulator.storage), "").await;
         let gateway = world.gateway();
         let through = exec(&world, &gateway, "alice", &words, &[("BIGQUERY_DATASET", "storage_b")]);
         // A stream that nobody made is refused in hansard's own words.
@@ -151,7 +150,7 @@ except grpc.RpcError as error:
 fn a_stream_belongs_to_whoever_made_its_session() {
     block_on(async {
         let emulator = emulator("streams");
-        let world = World::with_storage(HANSARD, &emulator.url, Some(&emulator.storage), "").await;
+        let world = World::with_storage(binary(), &emulator.url, Some(&emulator.storage), "").await;
         let gateway = world.gateway();
         let made = exec(&world, &gateway, "alice", &python(&["-c", MAKE]), &[]);
         let stream = made.stdout.trim();
@@ -198,7 +197,7 @@ fn a_rule_closes_the_storage_api_too() {
     block_on(async {
         let emulator = emulator("storage-rules");
         let rule = "[[rule]]\nname = \"no-customers\"\nwhen = \"'proj.crm.customers' in statement.tables\"\naction = \"deny\"\n";
-        let world = World::with_storage(HANSARD, &emulator.url, Some(&emulator.storage), rule).await;
+        let world = World::with_storage(binary(), &emulator.url, Some(&emulator.storage), rule).await;
         let gateway = world.gateway();
         let tried = exec(&world, &gateway, "alice", &python(&["-c", DOORS]), &[]);
         let lines: Vec<&str> = tried.stdout.lines().collect();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use testkit::{Gateway, Got, Rows, Sidecar, Storage, StorageClient, World};
 
-use crate::{HANSARD, block_on};
+use crate::{binary, block_on};
 
 const MIB: u64 = 1024 * 1024;
 /// What may have left the record's window and not reached the client's hands: the buffers of two hops.
@@ -28,9 +28,9 @@ impl Set {
     async fn new(rows: Rows) -> Self {
         let storage = Storage::start(rows).await;
         let nobody = format!("http://{}", storage.address);
-        let world = World::with_storage(HANSARD, &nobody, Some(&storage.address), "").await;
+        let world = World::with_storage(binary(), &nobody, Some(&storage.address), "").await;
         let gateway = world.gateway();
-        let sidecar = Sidecar::start(HANSARD.as_ref(), &world, &gateway);
+        let sidecar = Sidecar::start(binary().as_ref(), &world, &gateway);
         let client = StorageClient::new(&sidecar.url, "");
         Self { world, storage, gateway, sidecar, client }
     }

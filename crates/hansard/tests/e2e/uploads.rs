@@ -6,7 +6,7 @@ use serde_json::json;
 use std::sync::Arc;
 use testkit::{Answer, Scripted, ScriptedReply, World, send};
 
-use crate::{HANSARD, block_on, record_of};
+use crate::{binary, block_on, record_of};
 
 /// "Resumable uploads" in Google's media upload documentation.
 fn script(line: &str, request: &Request<Bytes>) -> ScriptedReply {
@@ -49,7 +49,7 @@ async fn request(method: &str, url: &str, token: &str, headers: &[(&str, &str)],
 fn a_resumable_upload_stays_at_the_gateway_and_with_its_owner() {
     block_on(async {
         let upstream = Scripted::start(Arc::new(script)).await;
-        let world = World::new(HANSARD, &upstream.url, "[recording]\nuploads = \"bytes\"\n").await;
+        let world = World::new(binary(), &upstream.url, "[recording]\nuploads = \"bytes\"\n").await;
         let gateway = world.gateway();
         let token = world.issuer.token("alice@example.com", &["data"]);
         let start = format!("{}/upload/bigquery/v2/projects/p/jobs?uploadType=resumable", gateway.url);
@@ -97,7 +97,7 @@ fn a_resumable_upload_stays_at_the_gateway_and_with_its_owner() {
 fn an_upload_address_on_another_host_is_not_followed() {
     block_on(async {
         let upstream = Scripted::start(Arc::new(script)).await;
-        let world = World::new(HANSARD, &upstream.url, "").await;
+        let world = World::new(binary(), &upstream.url, "").await;
         let gateway = world.gateway();
         let token = world.issuer.token("alice@example.com", &["data"]);
         let start =
@@ -110,7 +110,7 @@ fn an_upload_address_on_another_host_is_not_followed() {
 fn a_multipart_upload_is_understood_by_its_first_part() {
     block_on(async {
         let upstream = Scripted::start(Arc::new(script)).await;
-        let world = World::new(HANSARD, &upstream.url, "").await;
+        let world = World::new(binary(), &upstream.url, "").await;
         let gateway = world.gateway();
         let token = world.issuer.token("alice@example.com", &["data"]);
         let data = "a,b\r\n--B is no delimiter\r\n".repeat(100_000);

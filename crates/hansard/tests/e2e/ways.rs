@@ -10,13 +10,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use testkit::{
-    Emulator, Gateway, Output, Scripted, ScriptedReply, Tap, UPSTREAM_TOKEN, World, ask, run, tools,
+    Emulator, Gateway, Output, Scripted, ScriptedReply, Tap, UPSTREAM_TOKEN, World, ask, root, run, tools,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::clients::{node, one_session_has_it_all, scenario, script};
-use crate::{HANSARD, block_on};
+use crate::{binary, block_on};
 
 /// The emulator, taps before its APIs, and a gateway before both.
 struct Set {
@@ -34,7 +34,8 @@ impl Set {
         let upstream = Tap::start(&emulator.url).await;
         let storage = StorageTap::start(&emulator.storage).await;
         let world =
-            World::with_storage(HANSARD, &upstream.url, Some(&storage.address), crate::clients::EGRESS).await;
+            World::with_storage(binary(), &upstream.url, Some(&storage.address), crate::clients::EGRESS)
+                .await;
         let gateway = world.gateway();
         Self { emulator, upstream, storage, world, gateway }
     }
@@ -55,7 +56,7 @@ impl Set {
 
     /// As a command of `hansard exec`, told nothing.
     fn exec(&self, program: &Command) -> Output {
-        let mut command = Command::new(HANSARD);
+        let mut command = Command::new(binary());
         command.args(["exec", "--task", "T-1", "--gateway", &self.gateway.url, "--key"]).arg(self.key());
         command.arg("--").arg(program.get_program()).args(program.get_args());
         command.env_remove("BIGQUERY_URL").env("BIGQUERY_DATASET", "set_b").env("BIGQUERY_PROJECT", "proj");
@@ -249,7 +250,7 @@ fn dbt_under_exec_and_by_every_credential() {
 }
 
 fn dbt_debug(set: &Set, target: &str) -> Command {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/dbt");
+    let project = root().join("tests/clients/dbt");
     let mut dbt = at_home(Command::new(tools().join("analytics/bin/dbt")));
     dbt.args(["--no-use-colors", "debug", "--project-dir"]).arg(&project).arg("--profiles-dir").arg(&project);
     dbt.env("DBT_TARGET", target).env("BIGQUERY_URL", &set.gateway.url);
@@ -332,7 +333,7 @@ fn adbc_under_exec() {
 fn is_here(program: &str) -> bool {
     let here = Path::new("/usr/bin").join(program).exists();
     if !here {
-        println!("SKIPPED: {program} is not installed on this machine");
+        println!("skipped: {program}: it is not installed");
     }
     here
 }
@@ -546,7 +547,7 @@ impl Secure {
         let public = format!("[server]\npublic_url = \"https://bigquery.{UNIVERSE}\"\n");
         std::fs::write(&file, config.replacen("[server]\n", &public, 1)).unwrap();
         let log = std::fs::File::create(world.folder.join("tls.log")).unwrap();
-        let mut serve = Command::new(HANSARD);
+        let mut serve = Command::new(binary());
         serve.arg("serve").current_dir(&world.folder).stdout(log.try_clone().unwrap()).stderr(log);
         let secure = Self { child: serve.spawn().unwrap() };
         let until = Instant::now() + Duration::from_secs(20);

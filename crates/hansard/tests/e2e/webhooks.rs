@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testkit::{Answer, Gateway, Scripted, ScriptedReply, World, ask, send};
 
-use crate::{HANSARD, block_on};
+use crate::{binary, block_on};
 
 const SIGNING_SECRET: &str = "8f742231b10e8888abcd99ababab85a5";
 const RULE: &str = "[[rule]]\nname = \"changes\"\nwhen = \"statement.kind == 'DELETE'\"\naction = \"approve\"\n\
@@ -49,7 +49,7 @@ impl Set {
              [\"leads\"]\n[[approvals.webhook.approver]]\nuser = \"U0000ALICE\"\nemail = \"alice@example.com\"\ngroups = \
              [\"leads\"]\n{RULE}"
         );
-        let world = World::new(HANSARD, &upstream.url, &hook).await;
+        let world = World::new(binary(), &upstream.url, &hook).await;
         std::fs::write(world.folder.join("hook-url"), format!("{}/services/T000/B000/abcd\n", service.url))
             .unwrap();
         std::fs::write(world.folder.join("hook-secret"), secret).unwrap();

@@ -1,7 +1,7 @@
 //! Project Wycheproof's vectors for signed tokens (https://github.com/C2SP/wycheproof), as keys of a provider.
 //!
 //! They are no package's, and not committed: whoever has them says where, in HANSARD_WYCHEPROOF (the folder
-//! `testvectors_v1`). CI says that it skipped them.
+//! `testvectors_v1`). The summary of `cargo xtask test` says so.
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::Jwk;
@@ -42,7 +42,9 @@ fn refuses(key: &Value, token: &str) -> Option<String> {
 #[expect(clippy::disallowed_methods, reason = "where the vectors lie is for whoever runs the test to say")]
 fn only_what_is_valid_passes() {
     let Ok(folder) = std::env::var("HANSARD_WYCHEPROOF") else {
-        println!("skipped: HANSARD_WYCHEPROOF does not say where Wycheproof's testvectors_v1 are");
+        println!(
+            "skipped: Wycheproof: HANSARD_WYCHEPROOF does not say where Wycheproof's testvectors_v1 are"
+        );
         return;
     };
     let (mut refused, mut passed, mut by_design, mut wrong) = (0, 0, Vec::new(), Vec::new());

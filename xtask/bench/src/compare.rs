@@ -8,7 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use testkit::{Storage, World, free_port};
 
-use crate::{Step, cargo, output, root, step, streams, tools};
+use xtask::shared_build::{self, SharedBuild};
+use xtask::steps::{Run, Step, output, root};
+use xtask::tools;
+
+use crate::streams;
 
 /// One measurement runs so long, and so often; the best is printed.
 const SECONDS: u32 = 6;
@@ -94,7 +98,7 @@ enum Part {
 }
 
 /// Measures the part that is named, or everything; only that is written down, and only of the build that is made here.
-pub(crate) fn run(args: &[String]) -> Step {
+pub(crate) fn run(run: &Run, args: &[String]) -> Step {
     let (part, other) = match args {
         [] => (None, None),
         [flag, file] if flag == "--binary" => (None, Some(file)),
@@ -110,16 +114,13 @@ pub(crate) fn run(args: &[String]) -> Step {
         Some("storage") => &[Part::Storage],
         Some(other) => return Err(format!("there is no part '{other}': small, rules, pages, storage")),
     };
-    programs()?;
+    programs(run)?;
     let binary = match other {
         Some(file) => std::path::absolute(file).map_err(|error| format!("{file}: {error}"))?,
-        None => {
-            step("release build", cargo().args(["build", "--release", "--locked", "--package", "hansard"]))?;
-            root().join("target/release/hansard")
-        }
+        None => shared_build::hansard(run, true)?,
     };
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-    let report = runtime.block_on(measure(parts, &binary))?;
+    let report = runtime.block_on(measure(run, parts, &binary))?;
     println!("{report}");
     if part.is_some() || other.is_some() {
         return Ok(());
@@ -135,16 +136,16 @@ pub(crate) fn run(args: &[String]) -> Step {
     fs::write(root().join("docs/performance.md"), text).map_err(|error| error.to_string())
 }
 
-pub(crate) fn programs() -> Step {
+pub(crate) fn programs(run: &Run) -> Step {
     let missing: Vec<&str> = [("nginx", "nginx-light"), ("wrk", "wrk")]
         .iter()
         .filter(|(program, _)| !tools::on_path(program) && !Path::new("/usr/sbin").join(program).exists())
         .map(|(_, package)| *package)
         .collect();
-    tools::apt_install(&missing)
+    tools::apt_install(run, &missing)
 }
 
-async fn measure(parts: &[Part], program: &Path) -> Result<String, String> {
+async fn measure(run: &Run, parts: &[Part], program: &Path) -> Result<String, String> {
     let folder = root().join("target/bench");
     let (direct, _upstream) = upstream(&folder)?;
     let proxy = free_port();
@@ -180,7 +181,7 @@ async fn measure(parts: &[Part], program: &Path) -> Result<String, String> {
         );
     }
     if parts.contains(&Part::Rules) {
-        rules(&mut report, &folder, &targets, binary).await?;
+        rules(run, &mut report, &folder, &targets, binary).await?;
     }
     if parts.contains(&Part::Pages) {
         start_job(&gateway, &token).await?;
@@ -219,7 +220,7 @@ async fn measure(parts: &[Part], program: &Path) -> Result<String, String> {
 }
 
 /// Rules that ask about every statement, on the same way: what they add.
-async fn rules(report: &mut String, folder: &Path, targets: &[Target], binary: &str) -> Step {
+async fn rules(run: &Run, report: &mut String, folder: &Path, targets: &[Target], binary: &str) -> Step {
     const RULES: &str = "[policy]\ninclude = [\"agents-default\", \"no-destructive\"]\n[[rule]]\nname = \"cap\"\nwhen = \"true\"\n\
          action = \"limit\"\nbytes_billed = \"1TiB\"\njob_timeout = \"1h\"\n[[rule]]\nname = \"hours\"\nwhen = \"time.hour > 23\"\naction = \
          \"deny\"\n";
@@ -236,7 +237,7 @@ async fn rules(report: &mut String, folder: &Path, targets: &[Target], binary: &
     let ways = [named("direct"), named("nginx"), mine];
     table(report, "The same with rules, 32 connections", &ways, &ruled, 32)?;
     table(report, "The same with rules, 1 connection", &ways, &ruled, 1)?;
-    let mut decide = cargo();
+    let mut decide = SharedBuild::open(run)?.cargo();
     decide.args(["run", "--release", "--quiet", "--locked", "--package", "policy", "--example", "decide"]);
     let _ = writeln!(report, "- a decision by itself: {}", output("decide", &mut decide)?.trim());
     Ok(())

@@ -1,11 +1,12 @@
 //! A million exchanges in one go (`cargo xtask soak`): none unrecorded, and what people then ask is answered at once.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use testkit::{Gateway, World};
+use xtask::steps::root;
 
-use crate::bench::{self, Nginx, SMALL};
-use crate::root;
+use crate::compare::{self, Nginx, SMALL};
 
 /// The index may take this long to catch up.
 const DRAIN_MAX: Duration = Duration::from_secs(1200);
@@ -13,18 +14,17 @@ const CONNECTIONS: u32 = 64;
 /// Of each question, the median is told.
 const ASKED: usize = 5;
 
-pub(crate) async fn run(exchanges: u64) -> Result<String, String> {
+pub(crate) async fn run(binary: &Path, exchanges: u64) -> Result<String, String> {
     let folder = root().join("target/bench");
-    let (upstream, _nginx): (String, Nginx) = bench::upstream(&folder)?;
-    let binary = root().join("target/release/hansard");
+    let (upstream, _nginx): (String, Nginx) = compare::upstream(&folder)?;
     let world = World::new(binary.to_str().unwrap_or_default(), &upstream, "").await;
     let gateway = world.gateway();
     let token = world.issuer.token("bench@example.com", &["data"]);
-    let small = bench::script(&folder, "many.lua", &token, SMALL)?;
+    let small = compare::script(&folder, "many.lua", &token, SMALL)?;
     let started = Instant::now();
     let mut answered = 0;
     while answered < exchanges {
-        let run = bench::wrk(&gateway.url, &small, CONNECTIONS)?;
+        let run = compare::wrk(&gateway.url, &small, CONNECTIONS)?;
         if run.failed > 0 {
             return Err(format!("{} answers were no 200", run.failed));
         }

@@ -3,12 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use testkit::{Scripted, ScriptedReply, World};
 
-use crate::{Step, bench, cargo, fuzz, many, output, root, step};
+use xtask::fuzz::{self, Effort};
+use xtask::shared_build::{self, SharedBuild};
+use xtask::steps::{Run, Step, cargo, output, root};
+
+use crate::{compare, many};
 
 const KILLS: u32 = 200;
 const EXCHANGES: u32 = 1_000_000;
@@ -18,17 +23,18 @@ const CLIENTS: usize = 8;
 /// What was answered: the record's id, and the hash of the body.
 type Answered = Arc<Mutex<BTreeMap<String, String>>>;
 
-pub(crate) fn run() -> Step {
-    step("release build", cargo().args(["build", "--release", "--locked", "--package", "hansard"]))?;
+pub(crate) fn run(run: &Run) -> Step {
+    let binary = shared_build::hansard(run, true)?;
     let number =
         |at: usize, usual: u32| std::env::args().nth(at).and_then(|text| text.parse().ok()).unwrap_or(usual);
     let (kills, exchanges, fuzz_secs) = (number(2, KILLS), number(3, EXCHANGES), number(4, FUZZ_SECS));
-    bench::programs()?;
+    compare::programs(run)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-    let killed = runtime.block_on(soak(kills))?;
-    let many = runtime.block_on(many::run(u64::from(exchanges)))?;
-    let held = held()?;
-    let fuzzed = fuzz::run(fuzz_secs)?;
+    let killed = runtime.block_on(soak(&binary, kills))?;
+    let many = runtime.block_on(many::run(&binary, u64::from(exchanges)))?;
+    let held = held(run)?;
+    let targets = fuzz::build(run, &SharedBuild::open(run)?, Effort::Optimised)?;
+    let fuzzed = fuzz::attack(run, &targets, fuzz_secs)?;
     let commit =
         output("git", Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root()))?;
     let date = output("date", Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
@@ -42,15 +48,15 @@ pub(crate) fn run() -> Step {
 }
 
 /// Every client's statement waits for ten minutes.
-fn held() -> Result<String, String> {
+fn held(run: &Run) -> Result<String, String> {
     const HOLD_SECS: &str = "600";
     let mut test = cargo();
     test.args(["test", "--locked", "--package", "hansard", "--test", "e2e", "held_clients"]);
-    step("clients that wait", test.env("HANSARD_HOLD_SECS", HOLD_SECS))?;
+    run.step("clients that wait", test.env("HANSARD_HOLD_SECS", HOLD_SECS))?;
     Ok(format!("- every client's statement waited {HOLD_SECS} s for approval, was sent once, and ran\n"))
 }
 
-async fn soak(kills: u32) -> Result<String, String> {
+async fn soak(binary: &Path, kills: u32) -> Result<String, String> {
     let row = format!(r#"{{"f":[{{"v":"{}"}}]}}"#, "x".repeat(500));
     let long = format!(r#"{{"jobComplete":true,"rows":[{}],"totalRows":"6000"}}"#, vec![row; 6000].join(","));
     let short = r#"{"jobComplete":true,"rows":[{"f":[{"v":"1"}]}],"totalRows":"1"}"#;
@@ -58,7 +64,6 @@ async fn soak(kills: u32) -> Result<String, String> {
         ScriptedReply::json(if line.contains("long") { long.clone() } else { short.to_owned() })
     };
     let upstream = Scripted::start(Arc::new(script)).await;
-    let binary = root().join("target/release/hansard");
     let world = World::new(binary.to_str().unwrap_or_default(), &upstream.url, "").await;
     let answered: Answered = Arc::default();
     let started = Instant::now();
@@ -85,7 +90,7 @@ async fn soak(kills: u32) -> Result<String, String> {
             println!("  {} kills, {} answers", round + 1, answered.lock().map(|all| all.len()).unwrap_or(0));
         }
     }
-    check(&world, &answered, kills, started.elapsed(), recovery)
+    check(binary, &world, &answered, kills, started.elapsed(), recovery)
 }
 
 async fn client_loop(url: String, token: String, client: usize, answered: Answered) {
@@ -106,14 +111,14 @@ async fn client_loop(url: String, token: String, client: usize, answered: Answer
 }
 
 fn check(
+    binary: &Path,
     world: &World,
     answered: &Answered,
     kills: u32,
     took: Duration,
     recovery: Duration,
 ) -> Result<String, String> {
-    let binary = root().join("target/release/hansard");
-    let hansard = |args: &[&str]| testkit::run(Command::new(&binary).args(args).current_dir(&world.folder));
+    let hansard = |args: &[&str]| testkit::run(Command::new(binary).args(args).current_dir(&world.folder));
     let records = hansard(&[
         "query",
         "SELECT id, outcome, json_extract(record, '$.result.sha256') AS hash FROM records WHERE kind = 'exchange'",

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 use testkit::{Gateway, Rows, Sidecar, Storage, StorageClient, UPSTREAM_TOKEN, World, free_port};
 
-use crate::bench::{RUNS, budget, cpu_ms, nginx, worker_of};
+use crate::compare::{RUNS, budget, cpu_ms, nginx, worker_of};
 
 /// Streams at a time, each over a connection of its own.
 const STREAMS: usize = 2;
@@ -133,7 +133,7 @@ pub(crate) async fn slow_reader(binary: &Path, world: &World, gateway: &Gateway)
         }
         bytes += got.bytes;
     }
-    let peak = |pid: u32| crate::bench::field(&format!("/proc/{pid}/status"), "VmHWM:");
+    let peak = |pid: u32| crate::compare::field(&format!("/proc/{pid}/status"), "VmHWM:");
     Ok(format!(
         "- a slow reader of {:.2} GB of rows ({:.0} MB/s) through sidecar and gateway: the gateway's memory at its peak {}, the sidecar's {}",
         bytes as f64 / 1e9,

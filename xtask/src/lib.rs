@@ -1,0 +1,7 @@
+//! Parts of `cargo xtask` that the benchmark uses too: steps, tools, builds.
+
+pub mod steps;
+pub mod lock;
+pub mod tools;
+pub mod shared_build;
+pub mod fuzz;
