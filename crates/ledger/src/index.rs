@@ -23,6 +23,8 @@ use crate::writer::{Head, LogEnd};
 pub const INDEX_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Another number here, and the index is rebuilt.
 const VERSION: &str = "1";
+/// Its thread's nice value. With 19 it got so little of a busy machine that readers gave up waiting for it.
+const NICE: i32 = 5;
 /// New leaves are gathered for so long before they are read.
 const GATHER: Duration = Duration::from_millis(20);
 /// With more new leaves than that in one such time, the gateway is busy.
@@ -195,7 +197,7 @@ impl Index {
     pub(crate) fn follow(&self, mut durable: watch::Receiver<u64>) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime of one thread");
         // Exchanges come first: under load the index falls behind, and catches up afterwards.
-        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19);
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
         loop {
             let more = runtime.block_on(durable.changed()).is_ok();
             let limit = if more { self.gather(&mut durable) } else { *durable.borrow() };

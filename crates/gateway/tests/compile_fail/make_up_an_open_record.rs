@@ -1,6 +1,6 @@
 //! Only the ledger opens a record.
-fn forge(id: record::RecordId) -> ledger::OpenRecord {
-    ledger::OpenRecord { id }
+fn forge() -> ledger::OpenRecord {
+    ledger::OpenRecord {}
 }
 
 fn main() {}
