@@ -204,3 +204,50 @@ fn copy(from: &Path, to: &Path) -> Step {
 fn remove(path: &Path) -> std::io::Result<()> {
     if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+
+    use super::copy;
+
+    #[test]
+    fn only_what_differs_is_written_and_what_is_gone_goes() {
+        let folder = std::env::temp_dir().join(format!("hansard-copy-{}", std::process::id()));
+        let (from, to) = (folder.join("from"), folder.join("to"));
+        let write = |path: &Path, text: &str| {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        for name in ["same", "other", "gone", "below/gone", "turns/into/a/file", "target/made"] {
+            write(&from.join(name), name);
+        }
+        copy(&from, &to).unwrap();
+        assert!(!to.join("target").exists(), "what is made by running is not copied");
+        let long_ago = SystemTime::now() - Duration::from_secs(3600);
+        let age =
+            |name: &str| fs::File::options().write(true).open(to.join(name)).unwrap().set_modified(long_ago);
+        age("same").and_then(|()| age("other")).unwrap();
+
+        // A clone that was checked out earlier, with other contents.
+        write(&from.join("other"), "another");
+        fs::File::options().write(true).open(from.join("other")).unwrap().set_modified(long_ago).unwrap();
+        fs::remove_file(from.join("gone")).unwrap();
+        fs::remove_dir_all(from.join("below")).unwrap();
+        fs::remove_dir_all(from.join("turns")).unwrap();
+        write(&from.join("turns"), "a file");
+        write(&to.join("target/made"), "by cargo");
+        copy(&from, &to).unwrap();
+
+        let modified = |name: &str| fs::metadata(to.join(name)).unwrap().modified().unwrap();
+        assert_eq!(modified("same"), long_ago, "cargo would build it anew");
+        assert!(modified("other") > long_ago, "cargo would take it for what it was built from");
+        assert_eq!(fs::read_to_string(to.join("other")).unwrap(), "another");
+        assert_eq!(fs::read_to_string(to.join("turns")).unwrap(), "a file");
+        assert!(!to.join("gone").exists() && !to.join("below").exists());
+        assert!(to.join("target/made").exists());
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
