@@ -23,6 +23,10 @@ pub(crate) fn from_answer(
 ) -> Learnt {
     let rows = watcher.rows();
     let Some(skeleton) = watcher.skeleton().filter(|skeleton| !skeleton.is_empty()) else {
+        // Without errors the answer to an insert is short.
+        if shape == Shape::Inserted && watcher.skeleton().is_none() {
+            return Learnt { status: refused_rows(None), ..Learnt::default() };
+        }
         return Learnt { rows, ..Learnt::default() };
     };
     if !status.is_success() {
@@ -44,6 +48,10 @@ pub(crate) fn from_answer(
         Shape::JobWrapped => {
             serde_json::from_slice(skeleton).map(|wrapped: Wrapped| learnt_of(seen(wrapped.job, project)))
         }
+        Shape::Inserted => serde_json::from_slice(skeleton).map(|answer: InsertAnswer| Learnt {
+            status: answer.insert_errors.first().map(|row| refused_rows(Some(row))).unwrap_or_default(),
+            ..Learnt::default()
+        }),
         Shape::Rows => Ok(Learnt { rows: Some(rows.unwrap_or(0)), ..Learnt::default() }),
         Shape::Jobs | Shape::Other => Ok(Learnt::default()),
     }
@@ -63,6 +71,31 @@ fn begun(skeleton: &[u8], project: &str) -> Learnt {
     });
     let owns = named.iter().map(|job| Owned::job(&job.project, &job.job)).collect();
     Learnt { owns, under_way: named, ..Learnt::default() }
+}
+
+/// Rows that BigQuery refused, in an answer of 200.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct InsertAnswer {
+    insert_errors: Vec<RefusedRow>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RefusedRow {
+    index: Value,
+    errors: Vec<ErrorProto>,
+}
+
+/// The first refused row, in BigQuery's words; none where they are too many to be read.
+fn refused_rows(row: Option<&RefusedRow>) -> Status {
+    let error = row.and_then(|row| row.errors.first());
+    let reason = error.map(|error| error.reason.clone()).filter(|reason| !reason.is_empty());
+    let message = match (row, error) {
+        (Some(row), Some(error)) => format!("row {}: {}", digits(&row.index), error.message),
+        (_, _) => "rows were refused".to_owned(),
+    };
+    Status { reason: reason.unwrap_or_else(|| "invalid".to_owned()), message, ..Status::default() }
 }
 
 #[derive(Default, Deserialize)]

@@ -4,7 +4,7 @@
 //! document and this table side by side.
 
 use Effect::{Read, Write};
-use Shape::{Job, JobWrapped, Jobs, Other, Query, Rows};
+use Shape::{Inserted, Job, JobWrapped, Jobs, Other, Query, Rows};
 
 /// One method.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub enum Shape {
     JobWrapped,
     /// `JobList`
     Jobs,
+    /// `TableDataInsertAllResponse`
+    Inserted,
     Other,
 }
 
@@ -167,7 +169,7 @@ pub const METHODS: &[Method] = &[
         "POST",
         "projects/{project}/datasets/{dataset}/tables/{table}/insertAll",
         Write,
-        Other,
+        Inserted,
     ),
     m("tabledata.list", "GET", "projects/{project}/datasets/{dataset}/tables/{table}/data", Read, Rows),
     m("tables.delete", "DELETE", "projects/{project}/datasets/{dataset}/tables/{table}", Write, Other),

@@ -562,6 +562,7 @@ fn needed_fields(shape: Shape) -> &'static str {
         Shape::Job => "jobReference,status,statistics,configuration/jobType",
         Shape::JobWrapped => "job(jobReference,status,statistics)",
         Shape::Jobs => "jobs(jobReference,statistics/parentJobId)",
+        Shape::Inserted => "insertErrors",
         Shape::Other => "",
     }
 }
@@ -606,7 +607,7 @@ fn edits(shape: Shape, fields: Option<&str>, label_jobs: bool) -> Result<Vec<Edi
         Shape::Job => &[&["configuration"]],
         Shape::JobWrapped => &[&["job", "configuration"]],
         Shape::Jobs => &[&["jobs", "*", "configuration"]],
-        Shape::Query | Shape::Rows | Shape::Other => &[],
+        Shape::Query | Shape::Rows | Shape::Inserted | Shape::Other => &[],
     };
     // A job may have been labelled before `label_jobs` was turned off, but then its labels are the user's choice
     // to see.

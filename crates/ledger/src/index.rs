@@ -1,7 +1,8 @@
 //! A view of the journal in SQLite: follows it, may lag, may be deleted. It never decides anything.
 
 use record::{
-    Digest, Event, Intent, Leaf, LeafBody, OutcomeLeaf, Record, RecordId, SessionId, Timestamp, Window,
+    ActorKind, Digest, Event, Intent, Leaf, LeafBody, OutcomeLeaf, Record, RecordId, RecordKind, SessionId,
+    Timestamp, Window,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 use std::collections::BTreeSet;
@@ -22,7 +23,7 @@ use crate::writer::{Head, LogEnd};
 /// A reading command waits at most so long for the index.
 pub const INDEX_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Another number here, and the index is rebuilt.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 /// Its thread's nice value. With 19 it got so little of a busy machine that readers gave up waiting for it.
 const NICE: i32 = 5;
 /// New leaves are gathered for so long before they are read.
@@ -104,7 +105,7 @@ CREATE INDEX t_texts_day ON t_texts (day);
 CREATE TABLE t_sessions (
     id TEXT PRIMARY KEY, started INTEGER NOT NULL, last INTEGER NOT NULL, actor_kind TEXT NOT NULL DEFAULT '',
     principal TEXT NOT NULL DEFAULT '', agent TEXT NOT NULL DEFAULT '', task TEXT NOT NULL DEFAULT '',
-    connection TEXT NOT NULL DEFAULT '', records INTEGER NOT NULL DEFAULT 0, errors INTEGER NOT NULL DEFAULT 0,
+    connection TEXT NOT NULL DEFAULT '', is_owned INTEGER NOT NULL DEFAULT 0, records INTEGER NOT NULL DEFAULT 0, errors INTEGER NOT NULL DEFAULT 0,
     refused INTEGER NOT NULL DEFAULT 0, result_rows INTEGER NOT NULL DEFAULT 0,
     result_bytes INTEGER NOT NULL DEFAULT 0, bytes_billed INTEGER NOT NULL DEFAULT 0,
     next_seq INTEGER NOT NULL, next_leaf_seq INTEGER NOT NULL, prev TEXT NOT NULL) STRICT;
@@ -605,12 +606,30 @@ fn principal_of(record: &Record) -> &str {
     said.map_or("", |said| said.value.as_str())
 }
 
+/// Tells if the actor of a record is the one whose session it is. Whoever answers an approval or ends the session
+/// acts in it, and is not.
+fn is_of_owner(record: &Record) -> bool {
+    let is_own = !matches!(record.actor.kind, ActorKind::Gateway | ActorKind::Local);
+    match record.kind {
+        RecordKind::Exchange | RecordKind::Job | RecordKind::Excluded | RecordKind::Auth => is_own,
+        RecordKind::Session => {
+            is_own && record.event.as_ref().is_some_and(|event| event["action"] == "session.open")
+        }
+        RecordKind::Approval | RecordKind::Admin | RecordKind::Gap => false,
+    }
+}
+
+/// Adds a record to the sums of its session, which is named for its owner: until a record of theirs has come, for
+/// whoever spoke last.
 fn count_in_session(db: &Transaction<'_>, record: &Record) -> Result<(), LedgerError> {
     let billed = record.job.bytes_billed.as_ref().and_then(|text| text.parse::<i64>().ok()).unwrap_or(0);
     db.prepare_cached(
         "UPDATE t_sessions SET records = records + 1, errors = errors + ?2, refused = refused + ?3,
             result_rows = result_rows + ?4, result_bytes = result_bytes + ?5, bytes_billed = bytes_billed + ?6,
-            actor_kind = ?7, principal = ?8, agent = ?9,
+            actor_kind = CASE is_owned WHEN 1 THEN actor_kind ELSE ?7 END,
+            principal = CASE is_owned WHEN 1 THEN principal ELSE ?8 END,
+            agent = CASE is_owned WHEN 1 THEN agent ELSE ?9 END,
+            is_owned = MAX(is_owned, ?12),
             task = CASE WHEN ?10 = '' THEN task ELSE ?10 END,
             connection = CASE WHEN ?11 = '' THEN connection ELSE ?11 END WHERE id = ?1",
     )
@@ -627,6 +646,7 @@ fn count_in_session(db: &Transaction<'_>, record: &Record) -> Result<(), LedgerE
             record.actor.agent.as_ref().map_or("", |agent| agent.name.as_str()),
             record.task.id,
             record.target.connection,
+            is_of_owner(record),
         ])
     })
     .map_err(sql)?;

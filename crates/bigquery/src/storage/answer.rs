@@ -9,12 +9,12 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prost::Message;
-use record::{Job, Statement, Status};
+use record::{Statement, Status};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
-use super::forward::Appended;
-use super::messages::{ReadSession, Stream};
+use super::appends::{Appends, Taken};
+use super::messages::{BatchCommitResponse, ReadSession, Stream};
 use super::route::Method;
 use super::understand::{Plan, stream};
 use super::wire::{Messages, Want, Watch};
@@ -34,7 +34,7 @@ const PASSED_HEADERS: &[&str] = &[
 
 /// How an answer is read, beyond its method.
 pub(super) struct Reading {
-    pub(super) appended: Arc<Mutex<Appended>>,
+    pub(super) appends: Appends,
     pub(super) schemas: Arc<Schemas>,
 }
 
@@ -78,9 +78,10 @@ struct StorageBody {
     method: Method,
     session: String,
     rows: Messages<Rows>,
+    answers: Messages<Taken>,
     is_readable: bool,
     whole: Vec<u8>,
-    appended: Arc<Mutex<Appended>>,
+    appends: Appends,
     schemas: Arc<Schemas>,
 }
 
@@ -130,9 +131,10 @@ pub(super) fn reading(received: Upstreamed, parts: Forwardable<Plan>, reading: R
         method: plan.method,
         session: plan.session,
         rows: Messages::new(Rows::default()),
+        answers: Messages::new(reading.appends.taken()),
         is_readable: true,
         whole: Vec::new(),
-        appended: reading.appended,
+        appends: reading.appends,
         schemas: reading.schemas,
     };
     let manner = Manner { speaks: Speaks::Grpc, repeatable: plan.method.only_reads() };
@@ -162,10 +164,11 @@ impl StorageBody {
     }
 
     fn watch(&mut self, data: &[u8]) {
-        if self.method == Method::ReadRows {
-            self.is_readable = self.is_readable && self.rows.push(data).is_ok();
-        } else if self.method != Method::AppendRows && self.whole.len() + data.len() <= MESSAGE_BYTES_MAX {
-            self.whole.extend_from_slice(data);
+        match self.method {
+            Method::ReadRows => self.is_readable = self.is_readable && self.rows.push(data).is_ok(),
+            Method::AppendRows => self.is_readable = self.is_readable && self.answers.push(data).is_ok(),
+            _ if self.whole.len() + data.len() <= MESSAGE_BYTES_MAX => self.whole.extend_from_slice(data),
+            _ => {}
         }
     }
 
@@ -237,15 +240,24 @@ impl AnswerBody for StorageBody {
                 learnt.schema = Some(json!({"write_stream": made.name}));
             }
             Method::AppendRows => {
-                let sent = self.appended.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-                let dml = json!({"insertedRowCount": sent.rows.to_string()});
-                learnt.job = Job { dml: Some(dml), ..Job::default() };
-                let encoded = |bytes: &[u8]| (!bytes.is_empty()).then(|| STANDARD.encode(bytes));
-                learnt.schema = Some(json!({
-                    "messages": sent.messages, "first_offset": sent.offset.map(|offset| offset.to_string()),
-                    "writer_schema": {"proto": encoded(&sent.proto_schema), "arrow": encoded(&sent.arrow_schema)},
-                }));
-                learnt.statement = Statement { tables: sent.tables, ..Statement::default() };
+                // Of answers that can't be read nobody knows what they took.
+                if self.is_readable {
+                    learnt.job = self.appends.job();
+                }
+                learnt.schema = Some(self.appends.facts());
+                learnt.statement = Statement { tables: self.appends.tables(), ..Statement::default() };
+                if learnt.status.reason.is_empty()
+                    && let Some(refusal) = self.appends.refusal()
+                {
+                    learnt.status = refusal;
+                }
+            }
+            Method::BatchCommitWriteStreams if learnt.status.reason.is_empty() => {
+                let made: BatchCommitResponse = self.made().unwrap_or_default();
+                if let Some(error) = made.stream_errors.first() {
+                    learnt.status.reason = error.reason().to_owned();
+                    learnt.status.message = error.error_message.clone();
+                }
             }
             _ => {}
         }

@@ -4,13 +4,13 @@ use bytes::{Bytes, BytesMut};
 use gateway::{Answer, Forwardable, RequestBody};
 use http::header::{self, HeaderValue};
 use http::{Request, Uri};
-use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 use super::answer::{self, Reading};
+use super::appends::Appends;
 use super::route::Method;
-use super::understand::{Plan, table_of};
-use super::wire::{Messages, Want, Watch};
+use super::understand::Plan;
+use super::wire::Messages;
 use crate::BigQuery;
 use crate::answer::Passed;
 use crate::forward::upstream_headers;
@@ -28,71 +28,6 @@ const FORWARDED_HEADERS: &[&str] = &[
 const PARTS_MAX: usize = 4;
 /// An append's message goes on in parts of so many bytes.
 const PART_BYTES: usize = ledger::WINDOW_BYTES;
-
-/// What an append sent, as far as the record says it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Appended {
-    /// The stream of the first message; the others' must be it, or a default one.
-    stream: String,
-    current: String,
-    pub(crate) tables: Vec<String>,
-    pub(crate) rows: u64,
-    pub(crate) messages: u64,
-    pub(crate) offset: Option<i64>,
-    /// The writer's schema: a protobuf descriptor or an Arrow schema.
-    pub(crate) proto_schema: Vec<u8>,
-    pub(crate) arrow_schema: Vec<u8>,
-}
-
-impl Watch for Appended {
-    fn want(&mut self, path: &[u32]) -> Want {
-        match path {
-            [1] | [4, 1, 1] | [5, 1, 1] => Want::Keep,
-            [2] | [4] | [4, 1] | [4, 2] | [5] | [5, 1] | [5, 2] => Want::Enter,
-            [4, 2, 1] => {
-                self.rows += 1;
-                Want::Skip
-            }
-            _ => Want::Skip,
-        }
-    }
-
-    fn number(&mut self, path: &[u32], value: u64) {
-        match path {
-            [2, 1] if self.offset.is_none() => self.offset = Some(value as i64),
-            [5, 2, 2] => self.rows += value,
-            _ => {}
-        }
-    }
-
-    fn bytes(&mut self, path: &[u32], value: &[u8]) {
-        match path {
-            [1] => self.current = String::from_utf8_lossy(value).into_owned(),
-            [4, 1, 1] => self.proto_schema = value.to_vec(),
-            [5, 1, 1] => self.arrow_schema = value.to_vec(),
-            _ => {}
-        }
-    }
-
-    fn message(&mut self) {
-        self.messages += 1;
-        if let Some(table) = table_of(&self.current).map(|parts| parts.join("."))
-            && !self.tables.contains(&table)
-        {
-            self.tables.push(table);
-        }
-    }
-}
-
-impl Appended {
-    /// Whether everything so far goes where it may.
-    fn is_allowed(&self) -> bool {
-        let project = |name: &str| name.split('/').nth(1).map(str::to_owned);
-        self.current.is_empty()
-            || self.current == self.stream
-            || ((self.current.ends_with("/_default")) && project(&self.current) == project(&self.stream))
-    }
-}
 
 /// Forwards it. Whatever fails is an answer too, with its record.
 pub(crate) async fn forward(bigquery: &BigQuery, mut parts: Forwardable<Plan>) -> Answer {
@@ -114,10 +49,9 @@ pub(crate) async fn forward(bigquery: &BigQuery, mut parts: Forwardable<Plan>) -
     let mut headers = upstream_headers(&parts, FORWARDED_HEADERS, &token);
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
     let mut body = std::mem::replace(&mut parts.body, RequestBody::whole(Bytes::new()));
-    let appended = Arc::new(Mutex::new(Appended::default()));
+    let appends = Appends::default();
     if parts.plan.method == Method::AppendRows {
-        appended.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).stream = parts.plan.stream.clone();
-        body = recorded(body, &parts, appended.clone());
+        body = recorded(body, &parts, &appends);
     }
     let mut request = Request::new(body);
     *request.method_mut() = http::Method::POST;
@@ -130,7 +64,7 @@ pub(crate) async fn forward(bigquery: &BigQuery, mut parts: Forwardable<Plan>) -
     };
     match sent {
         Ok(received) => {
-            answer::reading(received, parts, Reading { appended, schemas: bigquery.schemas.clone() })
+            answer::reading(received, parts, Reading { appends, schemas: bigquery.schemas.clone() })
         }
         Err(error) => {
             let why = format!("BigQuery did not answer hansard: {}.", outbound::causes(&error));
@@ -140,12 +74,11 @@ pub(crate) async fn forward(bigquery: &BigQuery, mut parts: Forwardable<Plan>) -
 }
 
 /// The body by way of the record: each part is durable, then goes upstream.
-fn recorded(mut body: RequestBody, parts: &Forwardable<Plan>, appended: Arc<Mutex<Appended>>) -> RequestBody {
+fn recorded(mut body: RequestBody, parts: &Forwardable<Plan>, appends: &Appends) -> RequestBody {
     let upload = parts.upload.clone();
+    let mut messages = Messages::new(appends.sent(&parts.plan.stream));
     let (pass, passed) = mpsc::channel::<Result<Bytes, String>>(PARTS_MAX);
     tokio::spawn(async move {
-        let watch = appended.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-        let mut messages = Messages::new(watch);
         let mut waiting = BytesMut::new();
         loop {
             let part = match body.next().await {
@@ -157,10 +90,7 @@ fn recorded(mut body: RequestBody, parts: &Forwardable<Plan>, appended: Arc<Mute
             };
             let read = messages.push(&part);
             waiting.extend_from_slice(&part);
-            let sent = messages.watch().clone();
-            let allowed = sent.is_allowed();
-            *appended.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = sent;
-            if read.is_err() || !allowed {
+            if read.is_err() || !messages.watch().is_allowed() {
                 return drop(pass.send(Err("a message goes elsewhere, or can't be read".to_owned())).await);
             }
             if !messages.is_between() && waiting.len() < PART_BYTES {

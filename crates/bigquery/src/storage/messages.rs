@@ -121,6 +121,45 @@ pub(crate) struct BatchCommitRequest {
     pub(crate) write_streams: Vec<String>,
 }
 
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct BatchCommitResponse {
+    /// Where there is one, nothing was committed.
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) stream_errors: Vec<StorageError>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct StorageError {
+    #[prost(int32, tag = "1")]
+    pub(crate) code: i32,
+    #[prost(string, tag = "3")]
+    pub(crate) error_message: String,
+}
+
+impl StorageError {
+    /// The name of its code (`StorageErrorCode`).
+    pub(crate) fn reason(&self) -> &'static str {
+        const NAMES: &[&str] = &[
+            "STORAGE_ERROR_CODE_UNSPECIFIED",
+            "TABLE_NOT_FOUND",
+            "STREAM_ALREADY_COMMITTED",
+            "STREAM_NOT_FOUND",
+            "INVALID_STREAM_TYPE",
+            "INVALID_STREAM_STATE",
+            "STREAM_FINALIZED",
+            "SCHEMA_MISMATCH_EXTRA_FIELDS",
+            "OFFSET_ALREADY_EXISTS",
+            "OFFSET_OUT_OF_RANGE",
+            "CMEK_NOT_PROVIDED",
+            "INVALID_CMEK_PROVIDED",
+            "CMEK_ENCRYPTION_ERROR",
+            "KMS_SERVICE_ERROR",
+            "KMS_PERMISSION_DENIED",
+        ];
+        usize::try_from(self.code).ok().and_then(|code| NAMES.get(code).copied()).unwrap_or(NAMES[0])
+    }
+}
+
 /// `google.rpc.Status`, for `grpc-status-details-bin`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct RpcStatus {

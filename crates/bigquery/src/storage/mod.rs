@@ -4,6 +4,7 @@ mod messages;
 mod wire;
 mod route;
 mod understand;
+mod appends;
 mod forward;
 mod answer;
 mod refuse;

@@ -16,7 +16,7 @@ const QUERIES: &str = "/bigquery/v2/projects/proj/queries";
 const ORDERS: &str = "/bigquery/v2/projects/proj/datasets/crm/tables/orders";
 
 /// Whatever changes something waits for a lead, or for a user of the gateway's machine.
-const RULE: &str = "[[rule]]\nname = \"changes\"\nwhen = \"request.is_write && statement.kind != ''\"\naction = \"approve\"\n\
+pub(crate) const RULE: &str = "[[rule]]\nname = \"changes\"\nwhen = \"request.is_write && statement.kind != ''\"\naction = \"approve\"\n\
      approvers = \"'leads' in approver.groups || approver.idp == 'local'\"\n";
 
 /// An upstream that keeps jobs by their names, as BigQuery does: a name is taken once.
@@ -76,14 +76,14 @@ impl Jobs {
     }
 }
 
-struct Set {
+pub(crate) struct Set {
     world: World,
-    gateway: Gateway,
+    pub(crate) gateway: Gateway,
     upstream: Scripted,
 }
 
 impl Set {
-    async fn new(rules: &str) -> Self {
+    pub(crate) async fn new(rules: &str) -> Self {
         let jobs = Arc::new(Jobs::default());
         let upstream =
             Scripted::start(Arc::new(move |_: &str, request: &Request<Bytes>| jobs.answer(request))).await;
@@ -97,11 +97,11 @@ impl Set {
         self.world.issuer.token(email, groups)
     }
 
-    fn alice(&self) -> String {
+    pub(crate) fn alice(&self) -> String {
         self.token("alice@example.com", &["data"])
     }
 
-    fn lead(&self) -> String {
+    pub(crate) fn lead(&self) -> String {
         self.token("lead@example.com", &["data", "leads"])
     }
 
@@ -122,22 +122,22 @@ impl Set {
         bodies.filter(|body: &Value| body["configuration"]["dryRun"] != true).collect()
     }
 
-    async fn insert(&self, token: &str, id: &str, sql: &str) -> Answer {
+    pub(crate) async fn insert(&self, token: &str, id: &str, sql: &str) -> Answer {
         self.send("POST", JOBS, token, &job(id, sql)).await
     }
 
-    async fn pending(&self, token: &str) -> Vec<Value> {
+    pub(crate) async fn pending(&self, token: &str) -> Vec<Value> {
         let answer = self.get("/api/v1/approvals", token).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    async fn approve(&self, id: &str, token: &str, how: &Value) -> Answer {
+    pub(crate) async fn approve(&self, id: &str, token: &str, how: &Value) -> Answer {
         self.send("POST", &format!("/api/v1/approvals/{id}/approve"), token, how).await
     }
 
-    async fn deny(&self, id: &str, token: &str, reason: &str) -> Answer {
+    pub(crate) async fn deny(&self, id: &str, token: &str, reason: &str) -> Answer {
         self.send("POST", &format!("/api/v1/approvals/{id}/deny"), token, &json!({"reason": reason})).await
     }
 }
@@ -155,7 +155,7 @@ fn approval_of(answer: &Answer) -> String {
     url.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-const DELETE: &str = "DELETE FROM crm.orders WHERE id = 7";
+pub(crate) const DELETE: &str = "DELETE FROM crm.orders WHERE id = 7";
 
 #[test]
 fn a_job_waits_and_runs_under_its_own_name_once_somebody_agrees() {

@@ -18,6 +18,7 @@ mod ledger_files;
 mod ownership;
 mod rules;
 mod scripted;
+mod sessions;
 mod sign_in;
 mod snapshots;
 mod storage;

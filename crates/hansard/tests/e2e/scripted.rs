@@ -502,3 +502,44 @@ fn a_long_get_that_was_sent_as_a_post_is_a_get_again() {
         );
     });
 }
+
+/// Attack 57: `TableDataInsertAllResponse` says in an answer of 200 which rows were refused.
+#[test]
+fn rows_that_were_refused_in_an_answer_of_success_are_an_error() {
+    block_on(async {
+        let answer = r#"{"kind":"bigquery#tableDataInsertAllResponse","insertErrors":[{"index":3,"errors":[{"reason":"invalid","message":"no such field: x"}]}]}"#;
+        let many = format!(
+            r#"{{"insertErrors":[{}]}}"#,
+            vec![r#"{"index":0,"errors":[{"reason":"stopped"}]}"#; 100_000].join(",")
+        );
+        let (world, _) = world(
+            move |line, _| match line {
+                line if line.contains("/good/") => ScriptedReply::json(r#"{"kind":"x"}"#),
+                line if line.contains("/many/") => ScriptedReply::json(many.clone()),
+                _ => ScriptedReply::json(answer),
+            },
+            "",
+        )
+        .await;
+        let gateway = world.gateway();
+        let token = world.issuer.token("alice@example.com", &["data"]);
+        let tables = format!("{}/bigquery/v2/projects/p/datasets/d/tables", gateway.url);
+        let rows = r#"{"rows":[{"json":{"x":1}}]}"#;
+        let recorded = async |path: &str| {
+            let answer = ask("POST", &format!("{tables}/{path}"), &token, rows).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let record = record_of(&gateway, &answer);
+            (record["outcome"].clone(), record["status"].clone(), answer.json())
+        };
+        let refused = json!({"http": 200, "reason": "invalid", "message": "row 3: no such field: x"});
+        let (outcome, status, shown) = recorded("bad/insertAll").await;
+        assert_eq!((outcome, status), (json!("error"), refused.clone()));
+        assert_eq!(shown["insertErrors"][0]["index"], 3);
+        // Also where the client does not want to see it.
+        let (outcome, status, shown) = recorded("bad/insertAll?fields=kind").await;
+        assert_eq!((outcome, status, &shown["insertErrors"]), (json!("error"), refused, &Value::Null));
+        let (outcome, status, _) = recorded("many/insertAll").await;
+        assert_eq!((outcome, &status["reason"]), (json!("error"), &json!("invalid")));
+        assert_eq!(recorded("good/insertAll").await.0, "ok");
+    });
+}
