@@ -69,6 +69,8 @@ pub(crate) fn run(run: &Run, nextest: &Path, suite: &Suite) -> Result<Vec<String
     let mut command = Command::new(nextest);
     command.current_dir(root()).args(["nextest", "run", "--no-fail-fast"]);
     command.arg("--binaries-metadata").arg(&suite.binaries).arg("--cargo-metadata").arg(&suite.packages);
+    // Python keeps what it compiles, whatever this machine prefers: else each start compiles everything again.
+    command.env_remove("PYTHONDONTWRITEBYTECODE");
     command.arg("--workspace-remap").arg(root()).arg("--target-dir-remap").arg(&suite.built);
     let done = run.step("tests", &mut command);
     let report = fs::read_to_string(root().join("target/nextest/default/junit.xml")).unwrap_or_default();

@@ -140,7 +140,7 @@ fn environment(run: &Run, cache: &Path, name: &str, files: &[&str]) -> Step {
     }
     run.quiet(&format!("python environment '{name}'"), &mut venv)?;
     for file in &files {
-        // The lists are complete; what they leave out is not used here.
+        // The lists are complete; what they leave out is not used here. Python compiles what is used, when it is used.
         let mut pip = Command::new(cache.join(first).join("bin/pip"));
         pip.arg("--python").arg(folder.join("bin/python"));
         pip.args([

@@ -107,14 +107,9 @@ fn pieces(mut wire: Bytes) -> impl Iterator<Item = Bytes> {
 enum Read {
     Window,
     End,
-    Broken(UpstreamFault),
-}
-
-impl Read {
     /// Nobody is there to read for.
-    fn left() -> Self {
-        Self::Broken(UpstreamFault(CLIENT_LEFT.to_owned()))
-    }
+    Left,
+    Broken(UpstreamFault),
 }
 
 /// What is known when the answer began.
@@ -142,8 +137,9 @@ pub(crate) async fn behind<U: Upstream>(
     let times = Times { forwarded, first_byte: gateway.clock.now(), http: head.status.as_u16() };
     let mut gathered = Gathered::of(&head);
     let read = tokio::select! {
+        biased;
+        () = presence.left() => Read::Left,
         read = fill(&mut *body, &mut gathered, manner.speaks) => read,
-        () = presence.left() => Read::left(),
     };
     if let (Read::Window | Read::End, Some(refusal)) = (&read, claims.too_many(&*body)) {
         return Box::pin(refused_for_its_rows(gateway, open, claims, body, (refusal, &times, manner))).await;
@@ -169,6 +165,7 @@ pub(crate) async fn behind<U: Upstream>(
                 metrics: gateway.metrics.clone(),
                 histories: gateway.histories.clone(),
                 wire_bytes: 0,
+                is_short: false,
                 speaks: manner.speaks,
             };
             tokio::spawn(rest.run(wire));
@@ -203,13 +200,17 @@ pub(crate) async fn behind<U: Upstream>(
                 Some(trailers) => Reply::from_parts(head, ReplyBody::trailed(wire, trailers)),
             }
         }
-        Read::Broken(fault) => {
+        read @ (Read::Left | Read::Broken(_)) => {
             let undo = claims.undo().to_vec();
             gathered.finish(&mut *body);
             let mut learnt = body.learnt();
             if !claims.learn(&mut learnt, gateway.clock.now()).await {
                 return Box::pin(unclaimed(gateway, open, learnt, manner, &times)).await;
             }
+            let fault = match read {
+                Read::Broken(fault) => Some(fault),
+                _ => None,
+            };
             Box::pin(broken_before_release(gateway, (open, undo), fault, &times, manner)).await
         }
     }
@@ -265,6 +266,8 @@ struct Rest {
     metrics: Arc<Metrics>,
     histories: Arc<Histories>,
     wire_bytes: u64,
+    /// The client left before all that was to be released had been.
+    is_short: bool,
     speaks: Speaks,
 }
 
@@ -282,6 +285,7 @@ impl Rest {
                     Err(_) => return self.cut_off().await,
                 },
                 Read::End => return self.close_at_end().await,
+                Read::Left => return self.close_left().await,
                 Read::Broken(fault) => return self.close_early(&fault.0).await,
             }
         }
@@ -309,7 +313,8 @@ impl Rest {
     /// Gives a durable window to the client; then reads on, unless the next was read already.
     async fn release_then(&mut self, wire: Bytes, next: Option<Read>) -> Read {
         if !self.let_go(wire).await {
-            return Read::left();
+            self.is_short = true;
+            return Read::Left;
         }
         if let Some(next) = next {
             return next;
@@ -317,8 +322,8 @@ impl Rest {
         let Self { body, gathered, speaks, release, ending, .. } = self;
         tokio::select! {
             read = fill(&mut **body, gathered, *speaks) => read,
-            () = release.closed() => Read::left(),
-            () = ended(ending) => Read::left(),
+            () = release.closed() => Read::Left,
+            () = ended(ending) => Read::Left,
         }
     }
 
@@ -372,10 +377,19 @@ impl Rest {
         }
     }
 
+    /// The client left. A stream whose every message was answered ended as it should, however it was closed.
+    async fn close_left(self) {
+        let is_whole = self.body.is_settled() && !self.is_short && self.gathered.decoded.is_empty();
+        self.close_before_the_end(CLIENT_LEFT, is_whole).await;
+    }
+
     /// The reply is not whole: the client's connection is reset, never ended as if it were.
-    async fn close_early(mut self, why: &str) {
+    async fn close_early(self, why: &str) {
+        self.close_before_the_end(why, false).await;
+    }
+
+    async fn close_before_the_end(mut self, why: &str, is_whole: bool) {
         self.gathered.finish(&mut *self.body);
-        self.metrics.exchange(Outcome::Aborted);
         let wire_bytes = self.wire_bytes;
         // What it started goes on, and is followed; what it was billed counts.
         let mut learnt = self.body.learnt();
@@ -383,9 +397,12 @@ impl Rest {
             self.metrics.unrecorded();
         }
         let mut closing = closing(&self.times, learnt, wire_bytes);
-        closing.outcome = Outcome::Aborted;
-        closing.status.reason = "aborted".to_owned();
-        closing.status.message = why.to_owned();
+        if !is_whole {
+            closing.outcome = Outcome::Aborted;
+            closing.status.reason = "aborted".to_owned();
+            closing.status.message = why.to_owned();
+        }
+        self.metrics.exchange(closing.outcome);
         let _ = self.open.close(closing, Payload::default()).await;
         let _ = self.release.send(Err(crate::reply::CutOff)).await;
     }
@@ -492,23 +509,31 @@ async fn refused_for_its_rows<U: Upstream>(
     }
 }
 
+/// Nothing was released yet. Without a fault it is the client who left: nobody reads the reply.
 async fn broken_before_release<U: Upstream>(
     gateway: &Gateway<U>,
     (open, undo): (OpenRecord, Vec<String>),
-    fault: UpstreamFault,
+    fault: Option<UpstreamFault>,
     times: &Times,
     manner: Manner,
 ) -> Reply {
     let id = open.id();
-    let refusal =
-        Refusal::new(Reason::Upstream, format!("BigQuery broke off its answer: {fault}. Record {id}"));
+    let why = match &fault {
+        Some(fault) => format!("BigQuery broke off its answer: {fault}. Record {id}"),
+        None => CLIENT_LEFT.to_owned(),
+    };
+    let refusal = Refusal::new(Reason::Upstream, why);
     let mut reply = gateway.upstream.refuse(manner.speaks, &refusal, Some(id));
     stamp(reply.headers_mut(), Some(id));
-    let status = Status {
-        http: Some(reply.status().as_u16()),
-        grpc: grpc_status(reply.headers()),
-        reason: refusal_word(Reason::Upstream).to_owned(),
-        message: refusal.message.clone(),
+    let message = refusal.message.clone();
+    let status = match fault {
+        Some(_) => Status {
+            http: Some(reply.status().as_u16()),
+            grpc: grpc_status(reply.headers()),
+            reason: refusal_word(Reason::Upstream).to_owned(),
+            message,
+        },
+        None => Status { reason: "aborted".to_owned(), message, ..Status::default() },
     };
     let mut closing = Closing::new(Outcome::Aborted, status);
     closing.forwarded = Some(times.forwarded);

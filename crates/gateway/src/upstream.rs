@@ -423,6 +423,11 @@ pub trait AnswerBody: Send {
     /// Rows in the windows so far, and how many the result has, where it says so.
     fn rows(&self) -> (u64, Option<u64>);
 
+    /// Tells if all that was asked so far is answered, of a stream that goes on until either side ends it.
+    fn is_settled(&self) -> bool {
+        false
+    }
+
     /// What was learnt from all of it.
     fn learnt(self: Box<Self>) -> Learnt;
 }

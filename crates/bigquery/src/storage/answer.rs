@@ -198,6 +198,10 @@ impl AnswerBody for StorageBody {
         }
     }
 
+    fn is_settled(&self) -> bool {
+        self.method == Method::AppendRows && self.is_readable && self.appends.is_settled()
+    }
+
     fn learnt(mut self: Box<Self>) -> Learnt {
         let mut learnt = Learnt::default();
         let trailers = self.trailers.take();

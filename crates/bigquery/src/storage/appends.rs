@@ -61,6 +61,12 @@ impl Appends {
         Taken { appends: self.clone(), answer: AppendAnswer::default() }
     }
 
+    /// Tells if every message has its answer.
+    pub(crate) fn is_settled(&self) -> bool {
+        let known = self.known();
+        known.messages > 0 && known.unanswered.is_empty()
+    }
+
     /// Tables that took rows.
     pub(crate) fn tables(&self) -> Vec<String> {
         self.known().tables.iter().map(|table| table.to_string()).collect()

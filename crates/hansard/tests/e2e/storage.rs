@@ -1,8 +1,9 @@
 //! The Storage API through the gateway, by Google's own client under `hansard exec`.
 
-use serde_json::Value;
-use std::process::Command;
-use testkit::{Emulator, Gateway, Output, World, root, run, tools};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use testkit::{Emulator, Gateway, Output, World, free_port, root, run, tools};
 
 use crate::{binary, block_on};
 
@@ -215,4 +216,80 @@ fn a_rule_closes_the_storage_api_too() {
             "{refused:#?}"
         );
     });
+}
+
+/// A BigQueryWrite service that does what its rows say; it ends with this value.
+struct Appends(Child, String);
+
+impl Appends {
+    fn start() -> Self {
+        let port = free_port();
+        let script = root().join("tests/clients/python/appends_upstream.py");
+        let words = python(&[script.to_str().expect("a path"), &port.to_string()]);
+        let child = Command::new(&words[0]).args(&words[1..]).stdout(Stdio::piped()).spawn();
+        let mut child = child.expect("the service starts");
+        let mut said = String::new();
+        BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut said).expect("it says so");
+        assert_eq!(said.trim(), "ready");
+        Self(child, format!("127.0.0.1:{port}"))
+    }
+}
+
+impl Drop for Appends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Attacks 57 and 66: what BigQuery refused within a stream that went well, and who closed it how.
+#[test]
+fn a_stream_is_recorded_as_it_was_taken_however_it_is_closed() {
+    block_on(async {
+        let upstream = Appends::start();
+        let world = World::with_storage(binary(), "http://127.0.0.1:9", Some(&upstream.1), "").await;
+        let gateway = world.gateway();
+        let token = world.issuer.token("alice@example.com", &["data"]);
+        let script = root().join("tests/clients/python/appends_client.py");
+        let append = |how: &str, rows: &[&str]| {
+            let target = gateway.url.trim_start_matches("http://");
+            let words = python(&[&[script.to_str().expect("a path"), target, &token, how], rows].concat());
+            let output = run(Command::new(&words[0]).args(&words[1..]));
+            assert_eq!(output.code, 0, "{output:?}");
+            output.stdout.lines().count()
+        };
+        let expected = [
+            ("end", vec!["a", "b"], 2, "ok", "", "2"),
+            ("end", vec!["a", "bad", "c"], 3, "error", "INVALID_ARGUMENT", "2"),
+            ("end", vec!["a", "again"], 2, "ok", "", "1"),
+            ("leave", vec!["a", "b"], 2, "ok", "", "2"),
+            ("leave", vec!["a", "bad"], 2, "error", "INVALID_ARGUMENT", "1"),
+            ("waiting", vec!["a", "silent"], 1, "aborted", "aborted", "1"),
+        ];
+        for (how, rows, answered, outcome, reason, taken) in expected {
+            assert_eq!(append(how, &rows), answered, "{how} {rows:?}");
+            let record = last(&gateway, "BigQueryWrite.AppendRows");
+            assert_eq!(
+                (&record["outcome"], record["status"]["reason"].as_str().unwrap_or_default()),
+                (&json!(outcome), reason),
+                "{how} {rows:?}: {record:#}"
+            );
+            assert_eq!(record["job"]["dml"], json!({"insertedRowCount": taken}), "{how} {rows:?}");
+            assert_eq!(record["statement"]["tables"], json!(["proj.shop.orders"]));
+            let message = record["status"]["message"].as_str().unwrap_or_default();
+            assert!(!message.contains("BigQuery broke off"), "{message}");
+        }
+        assert_eq!(append("commit", &[]), 1);
+        let record = last(&gateway, "BigQueryWrite.BatchCommitWriteStreams");
+        let status = json!({"http": 200, "grpc": 0, "reason": "STREAM_ALREADY_COMMITTED", "message": "stream already committed"});
+        assert_eq!((&record["outcome"], &record["status"]), (&json!("error"), &status));
+        assert_eq!(gateway.stop(), 0);
+    });
+}
+
+/// The newest record of a method; that of a client who left comes a moment later.
+fn last(gateway: &Gateway, method: &str) -> Value {
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let records = gateway.records(&[]);
+    (*by_method(&records, method).last().unwrap_or_else(|| panic!("no {method}: {records:#?}"))).clone()
 }
