@@ -286,6 +286,8 @@ impl Rest {
                 },
                 Read::End => return self.close_at_end().await,
                 Read::Left => return self.close_left().await,
+                // A client who leaves breaks off what it sends as well, and so what the upstream answers.
+                Read::Broken(_) if self.release.is_closed() => return self.close_left().await,
                 Read::Broken(fault) => return self.close_early(&fault.0).await,
             }
         }
