@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::shared_build::SharedBuild;
+use crate::shared_build::{SharedBuild, built};
 use crate::steps::{Run, root};
 
-/// How long each target runs where nobody says.
+/// Seconds for each target where nobody says.
 pub const SECONDS: u32 = 30;
 /// Targets at a time.
 const AT_ONCE: usize = 2;
@@ -25,7 +25,7 @@ pub struct Targets {
     names: Vec<String>,
 }
 
-/// How targets are compiled.
+/// Effort of compiling the targets.
 #[derive(Clone, Copy)]
 pub enum Effort {
     /// As the tests are: soon there.
@@ -45,12 +45,12 @@ pub fn build(run: &Run, build: &SharedBuild, effort: Effort) -> Result<Targets, 
     };
     let mut command = build.cargo();
     command.args(["build", "--locked", "--package", "fuzz", "--profile", profile]);
-    command.env("RUSTC_WORKSPACE_WRAPPER", build.source().join("fuzz/coverage.sh"));
+    command.env("RUSTC_WORKSPACE_WRAPPER", build.wrapper("fuzz/coverage.sh")?);
     run.step("building the fuzz targets", &mut command)?;
     let names = names()?;
     let files: Vec<String> = names.iter().map(|name| format!("{folder}/{name}")).collect();
-    let folder = build.link(files.iter().map(String::as_str))?.join(folder);
-    Ok(Targets { folder, names })
+    build.link(files.iter().map(String::as_str), &built())?;
+    Ok(Targets { folder: built().join(folder), names })
 }
 
 /// Runs every target; returns what each did, a line each.

@@ -3,5 +3,6 @@
 pub mod steps;
 pub mod lock;
 pub mod tools;
+mod tree;
 pub mod shared_build;
 pub mod fuzz;

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use xtask::fuzz::{self, Effort};
-use xtask::shared_build::{self, SharedBuild};
+use xtask::shared_build::{self, SharedBuild, built};
 use xtask::steps::{Run, Step, root};
 use xtask::tools;
 
@@ -73,7 +73,8 @@ fn fuzz(run: &Run, seconds: Option<&String>) -> Step {
 fn bench(run: &Run, args: &[String]) -> Step {
     let build = SharedBuild::open(run)?;
     run.step("building the benchmark", build.cargo().args(["build", "--locked", "--package", "bench"]))?;
-    let bench = build.link(["debug/bench"])?.join("debug/bench");
+    build.link(["debug/bench"], &built())?;
+    let bench = built().join("debug/bench");
     drop(build);
     let mut command = Command::new(&bench);
     command.args(args).env("CARGO_MANIFEST_DIR", root().join("xtask/bench"));

@@ -110,7 +110,7 @@ pub fn printed(name: &str, command: &mut Command) -> Result<String, String> {
 /// The project's root: of the folder that cargo runs us for, not of the one that we were compiled in.
 ///
 /// # Panics
-/// Where it is run outside the project.
+/// Outside the project.
 pub fn root() -> PathBuf {
     let start =
         std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(std::env::current_dir, |set| Ok(set.into()));

@@ -18,7 +18,7 @@ use xtask::tools;
 use crate::suite::{self, Suite};
 use crate::{docs, tidy};
 
-/// How long each fuzz target runs here; `cargo xtask fuzz` and the soak run them for longer.
+/// Seconds for each fuzz target here; `cargo xtask fuzz` and the soak run them for longer.
 const FUZZ_SECS: u32 = 10;
 
 /// Installs, checks, builds and tests everything.
@@ -36,7 +36,7 @@ fn all(run: &Run) -> Step {
     deny(run, &checks)?;
     let nextest = checks.join("cargo-nextest");
     let (built, tools) = thread::scope(|scope| {
-        let tools = scope.spawn(|| tools::install(run));
+        let tools = scope.spawn(|| tools::install(run).inspect_err(|why| run.say(why)));
         let built = build(run, &nextest);
         (built, tools.join().expect("installing does not panic"))
     });
@@ -45,10 +45,9 @@ fn all(run: &Run) -> Step {
     compose.args(["tests/check_compose.py", "deploy/compose.yaml"]).current_dir(root());
     run.step("compose file", &mut compose)?;
     // Two suites at once would take each other's time.
-    let _lock = Lock::take(run, &tools.join("tests.lock"), "runs its tests")?;
-    let skipped = suite::run(run, &nextest, &suite)?;
-    run.part("fuzz targets", || fuzz::attack(run, &targets, FUZZ_SECS))?;
-    suite::tell(&skipped)
+    let _lock = Lock::take(run, &tools::cache()?.join("tests.lock"), "runs its tests")?;
+    suite::run(run, &nextest, &suite)?;
+    run.part("fuzz targets", || fuzz::attack(run, &targets, FUZZ_SECS)).map(|_| ())
 }
 
 fn build(run: &Run, nextest: &Path) -> Result<(Suite, Targets), String> {

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// No text may take longer with its columns.
@@ -19,24 +18,18 @@ fn read_max(sql: &str) -> Duration {
     READ_MAX.mul_f64((sql.len() as f64 / READ_BYTES as f64).max(1.0))
 }
 
-/// Memory is bounded: one reader at a time.
-static TURN: Mutex<()> = Mutex::new(());
-
 /// Where `hansard analyzer install` keeps what it makes for the tests.
 fn cache() -> PathBuf {
-    let tools = Path::new("../../target/tools");
-    let tools = tools.canonicalize().expect("run `cargo xtask tools` once");
-    tools.parent().expect("the cache").to_owned()
+    Path::new("../../target/tools/cache").canonicalize().expect("run `cargo xtask tools` once")
 }
 
-struct Reader(analyzer::Analyzer, #[expect(dead_code, reason = "held for its drop")] MutexGuard<'static, ()>);
+struct Reader(analyzer::Analyzer);
 
 impl Reader {
     fn load() -> Self {
-        let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let installed =
             analyzer::install(&cache(), "python3", &|step| println!("{step}")).expect("installed");
-        Self(analyzer::Analyzer::load(&installed.path, 1).expect("loaded"), turn)
+        Self(analyzer::Analyzer::load(&installed.path, 1).expect("loaded"))
     }
 
     /// The description, and how long it took. A machine that does something else meanwhile is asked again.

@@ -1,4 +1,4 @@
-//! What must not compile: the invariants that are types. Each file in `compile_fail` is compiled against the libraries
+//! Code that must not compile: the invariants that are types. Each file in `compile_fail` is compiled against the libraries
 //! that cargo has just built beside this test, so nothing is built anew for it.
 
 use expect_test::{Expect, expect};
@@ -70,17 +70,29 @@ fn key_material_is_not_printed() {
     );
 }
 
+#[test]
+fn every_file_is_tried() {
+    let here = std::fs::read_to_string("tests/misuse.rs").expect("this file");
+    for file in std::fs::read_dir("tests/compile_fail").expect("the folder").flatten() {
+        let name = file.path().file_stem().expect("a name").to_string_lossy().into_owned();
+        assert!(here.contains(&format!("\"{name}\"")), "no test tries {name}");
+    }
+}
+
 /// Compiles a file and compares what the compiler says, an error a line.
 fn check(name: &str, expected: &Expect) {
     let test = std::env::current_exe().expect("a test has a file");
     let built = test.parent().expect("it lies in a folder");
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    rustc.args(["--edition", "2024", "--error-format", "short", "--emit", "metadata", "-o", "/dev/null"]);
+    rustc.args(["--edition", "2024", "--error-format", "short", "--emit", "metadata"]);
+    let made = std::env::temp_dir().join(format!("hansard-misuse-{}-{name}", std::process::id()));
+    rustc.arg("-o").arg(&made);
     rustc.arg("-L").arg(format!("dependency={}", built.display()));
     for library in LIBRARIES {
         rustc.arg("--extern").arg(format!("{library}={}", newest(built, library).display()));
     }
     let output = rustc.arg(format!("tests/compile_fail/{name}.rs")).output().expect("rustc runs");
+    let _ = std::fs::remove_file(&made);
     assert!(!output.status.success(), "{name} compiles");
     let said = String::from_utf8_lossy(&output.stderr);
     let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("tests/")).collect();

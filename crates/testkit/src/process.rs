@@ -42,6 +42,15 @@ pub struct Gateway {
 impl Gateway {
     /// Starts `hansard serve` in a folder that has a `hansard.toml`, and waits until it is ready.
     pub fn start(binary: &Path, folder: &Path, port: u16, env: &[(&str, &str)]) -> Self {
+        Self::start_until("/readyz", binary, folder, (port, env))
+    }
+
+    /// The same, and waits only until it answers: it may never get ready.
+    pub fn start_alive(binary: &Path, folder: &Path, port: u16) -> Self {
+        Self::start_until("/healthz", binary, folder, (port, &[]))
+    }
+
+    fn start_until(path: &str, binary: &Path, folder: &Path, (port, env): (u16, &[(&str, &str)])) -> Self {
         let log =
             std::fs::File::options().create(true).append(true).open(folder.join("serve.log")).expect("a log");
         let child = Command::new(binary)
@@ -59,14 +68,14 @@ impl Gateway {
             binary: binary.to_owned(),
             child: Some(child),
         };
-        gateway.wait_until_ready(port);
+        gateway.wait_until(path, port);
         gateway
     }
 
-    fn wait_until_ready(&self, port: u16) {
+    fn wait_until(&self, path: &str, port: u16) {
         let until = Instant::now() + Duration::from_secs(30);
         while Instant::now() < until {
-            if ready(port) {
+            if is_ok(path, port) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(30));
@@ -177,11 +186,11 @@ fn signal(pid: u32, name: &str) {
     let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
 }
 
-fn ready(port: u16) -> bool {
+fn is_ok(path: &str, port: u16) -> bool {
     use std::io::{Read, Write};
     let Ok(mut socket) = std::net::TcpStream::connect(("127.0.0.1", port)) else { return false };
     let _ = socket.set_read_timeout(Some(Duration::from_secs(5)));
-    let asked = socket.write_all(b"GET /readyz HTTP/1.1\r\nhost: hansard\r\nconnection: close\r\n\r\n");
+    let asked = write!(socket, "GET {path} HTTP/1.1\r\nhost: hansard\r\nconnection: close\r\n\r\n");
     let mut answer = String::new();
     asked.is_ok() && socket.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
 }

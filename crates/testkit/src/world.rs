@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -16,8 +17,8 @@ pub const UPSTREAM_PRINCIPAL: &str = "gateway@proj.iam.gserviceaccount.com";
 
 /// The project's root: of the clone that the test runs in, which need not be the one that it was compiled in.
 pub fn root() -> PathBuf {
-    let start =
-        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(std::env::current_dir, |set| Ok(set.into()));
+    let said = std::env::var_os("HANSARD_ROOT").or_else(|| std::env::var_os("CARGO_MANIFEST_DIR"));
+    let start = said.map_or_else(std::env::current_dir, |set| Ok(set.into()));
     let start = start.expect("the current folder exists");
     let root = start.ancestors().find(|folder| folder.join("xtask/Cargo.toml").exists());
     root.expect("tests run in the project").to_owned()
@@ -52,7 +53,7 @@ impl Emulator {
                 "--project",
                 "proj",
             ])
-            .env("HOME", tools().join("emulator-home"))
+            .env("HOME", tools().join("emulator/home"))
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a log"))
             .stderr(file)
@@ -124,6 +125,11 @@ allow = \"'data' in principal.groups\"\n{extra}\n",
     pub fn gateway_with(&self, env: &[(&str, &str)]) -> Gateway {
         Gateway::start(&self.binary, &self.folder, self.port, env)
     }
+
+    /// Starts a gateway that answers, and may never be ready.
+    pub fn gateway_alive(&self) -> Gateway {
+        Gateway::start_alive(&self.binary, &self.folder, self.port)
+    }
 }
 
 impl Drop for World {
@@ -138,14 +144,16 @@ impl Drop for World {
 /// started again must find it free, whatever other tests run beside this one.
 pub fn free_port() -> u16 {
     static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
-    let locks = std::env::temp_dir().join("hansard-test-ports");
+    let user = std::fs::metadata("/proc/self").map_or(0, |own| own.uid());
+    let locks = std::env::temp_dir().join(format!("hansard-test-ports-{user}"));
     std::fs::create_dir_all(&locks).expect("a folder for the locks of ports");
     let start = std::process::id().wrapping_mul(97);
     let mut ports = (0..20_000).map(|step| 12_000 + (start.wrapping_add(step) % 20_000) as u16);
     let held = ports.find_map(|port| {
         let lock =
             File::options().write(true).create(true).truncate(false).open(locks.join(port.to_string()));
-        let lock = lock.ok().filter(|lock| lock.try_lock().is_ok())?;
+        let lock = lock.unwrap_or_else(|error| panic!("{}: {error}", locks.display()));
+        lock.try_lock().ok()?;
         std::net::TcpListener::bind(("127.0.0.1", port)).is_ok().then_some((port, lock))
     });
     let (port, lock) = held.expect("a free port");

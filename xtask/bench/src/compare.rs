@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: the same requests directly, through nginx and through hansard, side by side in one run.
-//! It prints ratios; it judges nothing.
+//! Prints ratios; judges nothing.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,7 +18,7 @@ use crate::streams;
 const SECONDS: u32 = 6;
 pub(crate) const RUNS: u32 = 3;
 
-/// What profiles of such runs say (`perf record -F 1999 -g` on the gateway).
+/// Words on profiles of such runs (`perf record -F 1999 -g` on the gateway).
 const NOTES: &str = "
 ## Where the time goes
 
@@ -60,13 +60,13 @@ struct Target {
     pid: Option<u32>,
 }
 
-/// What `wrk` measured.
+/// Figures of `wrk`.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Measured {
     requests_per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
-    /// What the process between spent on one of them.
+    /// CPU that the process between spent on one of them.
     cpu_us: f64,
     pub(crate) failed: u64,
     pub(crate) answered: u64,
@@ -88,7 +88,7 @@ impl Drop for Nginx {
     }
 }
 
-/// What a run measures.
+/// Parts that a run measures.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Small,
@@ -237,7 +237,8 @@ async fn rules(run: &Run, report: &mut String, folder: &Path, targets: &[Target]
     let ways = [named("direct"), named("nginx"), mine];
     table(report, "The same with rules, 32 connections", &ways, &ruled, 32)?;
     table(report, "The same with rules, 1 connection", &ways, &ruled, 1)?;
-    let mut decide = SharedBuild::open(run)?.cargo();
+    let build = SharedBuild::open(run)?;
+    let mut decide = build.cargo();
     decide.args(["run", "--release", "--quiet", "--locked", "--package", "policy", "--example", "decide"]);
     let _ = writeln!(report, "- a decision by itself: {}", output("decide", &mut decide)?.trim());
     Ok(())
@@ -284,7 +285,7 @@ async fn start_job(gateway: &testkit::Gateway, token: &str) -> Step {
     }
 }
 
-/// How much memory a result of 1 GB takes while it passes.
+/// Measures the memory that a result of 1 GB takes while it passes.
 fn memory(folder: &Path, gateway: &testkit::Gateway, token: &str) -> Result<String, String> {
     use std::io::Write;
     let path = folder.join("data/huge.json");
@@ -381,7 +382,7 @@ fn table(
     Ok(all)
 }
 
-/// What a share of nginx's rate would leave for a gateway, in µs of CPU for `one` of what is counted, if no core ever
+/// Tells what a share of nginx's rate would leave for a gateway, in µs of CPU for `one` of what is counted, if no core ever
 /// waited (client and upstream spend what they spend beside nginx), beside what hansard spends. nginx is its rate and its CPU.
 pub(crate) fn budget(
     share: f64,
@@ -427,7 +428,7 @@ pub(crate) fn wrk(url: &str, script: &Path, connections: u32) -> Result<Measured
     })
 }
 
-/// What a process has spent so far, all its threads together.
+/// Returns the CPU that a process has spent so far, all its threads together.
 pub(crate) fn cpu_ms(pid: Option<u32>) -> f64 {
     let stat = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok()).unwrap_or_default();
     // utime and stime, in hundredths of a second (proc(5)); the name before may hold blanks.

@@ -11,7 +11,7 @@ use crate::compare::{self, Nginx, SMALL};
 /// The index may take this long to catch up.
 const DRAIN_MAX: Duration = Duration::from_secs(1200);
 const CONNECTIONS: u32 = 64;
-/// Of each question, the median is told.
+/// Times that each question is asked; the median is told.
 const ASKED: usize = 5;
 
 pub(crate) async fn run(binary: &Path, exchanges: u64) -> Result<String, String> {
@@ -66,7 +66,7 @@ pub(crate) async fn run(binary: &Path, exchanges: u64) -> Result<String, String>
     Ok(report)
 }
 
-/// How long the pages take that people look at first; whole commands, with their start.
+/// Measures how long the pages take that people look at first; whole commands, with their start.
 fn ask(gateway: &Gateway, report: &mut String) -> Result<(), String> {
     let newest = gateway.hansard(&["records", "--limit", "1", "--json"]).objects();
     let id = newest.first().and_then(|record| record["id"].as_str()).unwrap_or_default().to_owned();

@@ -11,7 +11,7 @@ use testkit::{Scripted, ScriptedReply, World};
 
 use xtask::fuzz::{self, Effort};
 use xtask::shared_build::{self, SharedBuild};
-use xtask::steps::{Run, Step, cargo, output, root};
+use xtask::steps::{Run, Step, output, root};
 
 use crate::{compare, many};
 
@@ -20,7 +20,7 @@ const EXCHANGES: u32 = 1_000_000;
 const FUZZ_SECS: u32 = 600;
 const CLIENTS: usize = 8;
 
-/// What was answered: the record's id, and the hash of the body.
+/// Answers: the record's id, and the hash of the body.
 type Answered = Arc<Mutex<BTreeMap<String, String>>>;
 
 pub(crate) fn run(run: &Run) -> Step {
@@ -50,8 +50,11 @@ pub(crate) fn run(run: &Run) -> Step {
 /// Every client's statement waits for ten minutes.
 fn held(run: &Run) -> Result<String, String> {
     const HOLD_SECS: &str = "600";
-    let mut test = cargo();
-    test.args(["test", "--locked", "--package", "hansard", "--test", "e2e", "held_clients"]);
+    let build = SharedBuild::open(run)?;
+    let mut test = build.cargo();
+    // The clients are those of this clone.
+    test.env("HANSARD_ROOT", root());
+    test.args(["test", "--locked", "--test", "e2e", "held_clients"]);
     run.step("clients that wait", test.env("HANSARD_HOLD_SECS", HOLD_SECS))?;
     Ok(format!("- every client's statement waited {HOLD_SECS} s for approval, was sent once, and ran\n"))
 }

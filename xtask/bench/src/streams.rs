@@ -11,11 +11,11 @@ use crate::compare::{RUNS, budget, cpu_ms, nginx, worker_of};
 /// Streams at a time, each over a connection of its own.
 const STREAMS: usize = 2;
 const MIB: usize = 1024 * 1024;
-/// What each stream brings.
+/// Rows of each stream.
 pub(crate) const ROWS: Rows = Rows { messages: 256, bytes: MIB, rows: 20_000, breaks_after: None };
 /// A slow reader takes so much in a second.
 const SLOW_BYTES: u64 = 100_000_000;
-/// What it reads in all.
+/// Bytes that it reads in all.
 const SLOW_TOTAL: u64 = 1_000_000_000;
 
 /// A way to the rows.
@@ -26,7 +26,7 @@ struct Way {
     pid: Option<u32>,
 }
 
-/// What one way came to, at its best.
+/// Figures of one way, at its best.
 #[derive(Clone, Copy, Default)]
 struct Rate {
     mb_per_second: f64,
@@ -115,7 +115,7 @@ async fn measure(way: &Way) -> Result<Rate, String> {
     })
 }
 
-/// How much memory gateway and sidecar take while a slow client reads 1 GB of rows through both.
+/// Measures the memory that gateway and sidecar take while a slow client reads 1 GB of rows through both.
 pub(crate) async fn slow_reader(binary: &Path, world: &World, gateway: &Gateway) -> Result<String, String> {
     let sidecar = Sidecar::start(binary, world, gateway);
     let client = StorageClient::new(&sidecar.url, "");

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 use tokio::process::Command;
 
 use super::DemoArgs;
@@ -28,7 +29,8 @@ struct Stage {
 /// Runs it to the end, or until it is told to stop.
 pub(crate) async fn demo(args: &DemoArgs) -> Result<(), Failure> {
     println!("hansard demo: everything on loopback, nothing to configure\n");
-    println!("1. the sandbox warehouse (bqemulator, an emulator of BigQuery)");
+    let mut parts = Parts::default();
+    parts.begin("the sandbox warehouse (bqemulator, an emulator of BigQuery)");
     let sandbox = tokio::task::spawn_blocking(Sandbox::install).await.expect("installing does not panic")?;
     install_analyzer().await?;
     let warehouse = match &args.upstream {
@@ -40,11 +42,11 @@ pub(crate) async fn demo(args: &DemoArgs) -> Result<(), Failure> {
     let upstream = upstream.expect("one of them is there");
     println!("   answers on {upstream}");
 
-    println!("2. a sign-in for the demo (OpenID Connect, on loopback)");
+    parts.begin("a sign-in for the demo (OpenID Connect, on loopback)");
     let provider = Provider::start().await?;
     println!("   answers on {}", provider.issuer);
 
-    println!("3. the gateway");
+    parts.begin("the gateway");
     let stage = stage(&provider, &upstream, sandbox.discovery().as_deref())?;
     let settings = Settings::check(config::load(&stage.config)?, None)?;
     let running = serve::start(settings).await?;
@@ -57,11 +59,14 @@ pub(crate) async fn demo(args: &DemoArgs) -> Result<(), Failure> {
     let serving = tokio::spawn(running.until(async move {
         let _ = stopped.await;
     }));
-    println!("4. an agent at work, through Google's own Python client\n");
+    parts.begin("an agent at work, through Google's own Python client\n");
     let ran = agent(&sandbox, &gateway, &stage, &provider).await;
     println!();
     let shown = match ran {
-        Ok(()) => show(args, &stage, &gateway, &provider, &key).await,
+        Ok(()) => {
+            parts.begin("what hansard recorded\n");
+            show(args, (&stage, &provider), (&gateway, &key), parts).await
+        }
         Err(failure) => Err(failure),
     };
     let _ = stop.send(());
@@ -70,7 +75,40 @@ pub(crate) async fn demo(args: &DemoArgs) -> Result<(), Failure> {
     shown.and(ended)
 }
 
-/// What reads statements before a rule decides on them.
+/// The demo's parts, announced as they begin, with the time that each took.
+#[derive(Default)]
+struct Parts {
+    took: Vec<(String, Duration)>,
+    under_way: Option<(String, Instant)>,
+}
+
+impl Parts {
+    fn begin(&mut self, title: &str) {
+        self.end();
+        println!("{}. {title}", self.took.len() + 1);
+        let name = title.split([',', '(']).next().unwrap_or(title).trim();
+        self.under_way = Some((name.to_owned(), Instant::now()));
+    }
+
+    fn end(&mut self) {
+        if let Some((name, begun)) = self.under_way.take() {
+            let took = begun.elapsed();
+            println!("   {:.1} s", took.as_secs_f64());
+            self.took.push((name, took));
+        }
+    }
+
+    /// Prints where the time went, the slowest part first.
+    fn summary(mut self) {
+        self.end();
+        self.took.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
+        let all: Duration = self.took.iter().map(|(_, took)| *took).sum();
+        let slowest = self.took.iter().map(|(name, took)| format!("{name} {:.1} s", took.as_secs_f64()));
+        println!("   {:.1} s in all: {}\n", all.as_secs_f64(), slowest.collect::<Vec<_>>().join(", "));
+    }
+}
+
+/// Installs the parser that reads statements before a rule decides on them.
 #[cfg(feature = "analyzer")]
 async fn install_analyzer() -> Result<(), Failure> {
     let cache = cache()?;
@@ -205,21 +243,22 @@ async fn agent(sandbox: &Sandbox, gateway: &str, stage: &Stage, provider: &Provi
 
 async fn show(
     args: &DemoArgs,
-    stage: &Stage,
-    gateway: &str,
-    provider: &Provider,
-    key: &str,
+    (stage, provider): (&Stage, &Provider),
+    (gateway, key): (&str, &str),
+    parts: Parts,
 ) -> Result<(), Failure> {
     let folder = FolderArgs { gateway: None, config: stage.config.clone(), data: None, json: false };
     let printed =
         tokio::task::spawn_blocking(move || print_record(&folder)).await.expect("printing does not panic");
     let session = printed?;
+    parts.summary();
     if args.once {
         return Ok(());
     }
     let config = stage.config.display();
+    let own = std::env::current_exe().map_or_else(|_| "hansard".to_owned(), |own| own.display().to_string());
     println!(
-        "The gateway goes on until Ctrl-C. In another terminal (`cargo run -q -p hansard --` stands for `hansard` in a checkout):
+        "The gateway goes on until Ctrl-C. In another terminal (where hansard is not installed, it is {own}):
   hansard sessions --config {config}
   hansard session show {session} --rows --config {config}
   hansard records --outcome error --config {config}
@@ -237,7 +276,6 @@ As a person, with any HTTP client:
 
 /// Prints the agent's session and returns its id.
 fn print_record(folder: &FolderArgs) -> Result<String, Failure> {
-    println!("5. what hansard recorded\n");
     let found = commands::session_ids(folder)?;
     commands::sessions(&crate::cli::SessionsArgs { since: None, limit: None, folder: folder.clone() })?;
     println!();

@@ -1,6 +1,7 @@
 //! The sandbox warehouse: bqemulator from PyPI, in a virtual environment of its own in the user's cache.
 
 use std::fs;
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command as Blocking, Stdio};
 use std::time::{Duration, Instant};
@@ -49,9 +50,8 @@ impl Sandbox {
         step(Blocking::new(&python).args(["-m", "venv"]).arg(sandbox.folder.join("venv")), &python)?;
         let pip = sandbox.folder.join("venv/bin/pip");
         // The list is complete, so pip resolves nothing: an extra of a package would need another pin.
-        let install =
-            ["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r"];
-        step(Blocking::new(pip).args(install).arg(&requirements), "pip")?;
+        let install = ["install", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r"];
+        packages(Blocking::new(pip).args(install).arg(&requirements))?;
         let extensions = "from duckdb_extensions import import_extension as i; i('spatial'); i('avro')";
         step(
             Blocking::new(sandbox.python()).env("HOME", sandbox.home()).args(["-c", extensions]),
@@ -135,6 +135,31 @@ pub(crate) fn free_port() -> Result<u16, Failure> {
     bound
         .map(|address| address.port())
         .map_err(|error| Failure::other_side(format!("no free port on loopback: {error}")))
+}
+
+/// Installs the packages of the list; on a terminal, tells how far it is.
+fn packages(pip: &mut Blocking) -> Result<(), Failure> {
+    let all = REQUIREMENTS.lines().filter(|line| line.contains("==")).count();
+    let failed = |why: String| Failure::other_side(format!("installing the sandbox failed at pip: {why}"));
+    let pip = pip.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pip.spawn().map_err(|error| failed(error.to_string()))?;
+    let said = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    for (number, package) in said.filter(|line| line.starts_with("Collecting ")).enumerate() {
+        if std::io::stdout().is_terminal() {
+            let name = package.split_whitespace().nth(1).unwrap_or_default();
+            print!("\r\x1b[K  {} of {all}: {name}", number + 1);
+            let _ = std::io::stdout().flush();
+        }
+    }
+    if std::io::stdout().is_terminal() {
+        print!("\r\x1b[K");
+    }
+    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(failed(words.lines().last().unwrap_or("it said nothing").to_owned())),
+    }
 }
 
 fn step(command: &mut Blocking, name: &str) -> Result<(), Failure> {

@@ -222,7 +222,7 @@ fn what_can_not_be_recorded_does_not_run_and_what_ran_is_not_repeated() {
 fn a_full_disk_admits_nothing_new_and_says_so() {
     block_on(async {
         let (world, upstream) = world("[recording]\ndisk_floor = \"10000TiB\"\n").await;
-        let gateway = world.gateway();
+        let gateway = world.gateway_alive();
         let token = world.issuer.token("alice@example.com", &["data"]);
         let refused = ask("POST", &queries(&gateway.url), &token, r#"{"query":"SELECT 1"}"#).await;
         assert_eq!((refused.status, upstream.asked().len()), (503, 0));
