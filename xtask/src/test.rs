@@ -1,8 +1,8 @@
 //! `cargo xtask test`: all checks, then all tests.
 //!
 //! ```text
-//! this thread   format, tidy, deny | build with lints, documents, analyzer, fuzz targets |        | tests | fuzz
-//! beside it                        | clients, emulator, provider from the registries ....| joined  |
+//! this thread   format, tidy, deny | clippy, tests are built, documents | fuzz targets are built | tests | fuzz
+//! beside it                        | clients, emulator, provider        | the analyzer
 //! ```
 
 use std::path::Path;
@@ -56,9 +56,13 @@ fn build(run: &Run, nextest: &Path) -> Result<(Suite, Targets), String> {
     run.step("clippy", build.cargo().args(clippy))?;
     let suite = suite::build(run, nextest, &build)?;
     run.part("documents", || docs::run(&suite.hansard, true))?;
-    // The parser that rules read statements by: from PyPI by its hash, compiled once.
-    run.step("the analyzer", Command::new(&suite.hansard).args(["analyzer", "install"]))?;
-    let targets = fuzz::build(run, &build, Effort::Quick)?;
+    let targets = thread::scope(|scope| {
+        // The parser that rules read statements by: from PyPI by its hash, compiled once, on one core.
+        let mut install = Command::new(&suite.hansard);
+        let analyzer = scope.spawn(move || run.quiet("the analyzer", install.args(["analyzer", "install"])));
+        let targets = fuzz::build(run, &build, Effort::Quick);
+        analyzer.join().expect("installing does not panic").and(targets)
+    })?;
     Ok((suite, targets))
 }
 
