@@ -183,7 +183,14 @@ fn recorded(mut body: RequestBody, parts: &mut Forwardable<Plan>) -> RequestBody
     let upload: UploadRecorder = parts.upload.clone();
     let (pass, passed) = mpsc::channel::<Result<Bytes, String>>(UPLOAD_PARTS_MAX);
     tokio::spawn(async move {
-        while let Some(part) = body.next().await {
+        loop {
+            // What nobody takes any more is not counted.
+            let part = tokio::select! {
+                biased;
+                () = pass.closed() => return,
+                part = body.next() => part,
+            };
+            let Some(part) = part else { return };
             let part = match part {
                 Ok(part) => {
                     upload.record(part.clone()).await.map(|()| part).map_err(|error| error.to_string())

@@ -26,6 +26,8 @@ pub const REPLY_PIECES_MAX: usize = 1;
 pub const REPLY_PARTS_MAX: usize = 4;
 /// Messages of a stream are gathered for so long before they are made durable together.
 pub const MESSAGES_GATHERED_MAX: Duration = Duration::from_millis(2);
+/// An upload that was answered before its end goes on as long as a part of it comes within this.
+pub const UPLOAD_IDLE_MAX: Duration = Duration::from_secs(10);
 /// Streams of one HTTP/2 connection at a time.
 pub const STREAMS_MAX: u32 = 256;
 /// Connections at a time.

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::exchange::Gateway;
 use crate::histories::Histories;
-use crate::limits::{MESSAGES_GATHERED_MAX, REPLY_PIECE_BYTES, REPLY_PIECES_MAX};
+use crate::limits::{MESSAGES_GATHERED_MAX, REPLY_PIECE_BYTES, REPLY_PIECES_MAX, UPLOAD_IDLE_MAX};
 use crate::metrics::Metrics;
 use crate::ownership::Claims;
 use crate::refusal::{Reason, Refusal};
@@ -173,6 +173,7 @@ pub(crate) async fn behind<U: Upstream>(
         }
         Read::End => {
             let (whole, wire) = gathered.into_window().into_parts();
+            upload_passed(&mut open, manner.speaks).await;
             let mut learnt = body.learnt();
             failpoint("last_byte");
             let mismatched = claims.mismatched(&learnt);
@@ -348,6 +349,7 @@ impl Rest {
     async fn close_at_end(mut self) {
         let (last, wire) = std::mem::take(&mut self.gathered).into_window().into_parts();
         let wire_bytes = self.wire_bytes + wire.len() as u64;
+        upload_passed(&mut self.open, self.speaks).await;
         let mut learnt = self.body.learnt();
         failpoint("last_byte");
         let (session, ended) = self.claims.ended(&learnt, has_failed(&self.times, &learnt));
@@ -412,6 +414,15 @@ impl Rest {
     async fn cut_off(self) {
         self.metrics.unrecorded();
         let _ = self.release.send(Err(crate::reply::CutOff)).await;
+    }
+}
+
+/// An answer may come before the upload's end: BigQuery takes the rest all the same, and the record is of all of it. A
+/// call of gRPC is over with its answer.
+async fn upload_passed(open: &mut OpenRecord, speaks: Speaks) {
+    match speaks {
+        Speaks::Json => open.upload_passed(UPLOAD_IDLE_MAX).await,
+        Speaks::Grpc => {}
     }
 }
 

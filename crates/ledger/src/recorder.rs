@@ -301,6 +301,10 @@ impl Ledger {
             clock: self.clock.clone(),
             result: Counted::new(),
             upload: Arc::new(Mutex::new(Counted::new())),
+            passing: {
+                let (passing, passed) = mpsc::channel(1);
+                (Some(passing), passed)
+            },
             parts: Parts::Recorded,
         })
     }
@@ -461,6 +465,8 @@ pub struct OpenRecord {
     clock: Arc<dyn Clock>,
     result: Counted,
     upload: Arc<Mutex<Counted>>,
+    /// Every recorder of the upload has a clone of the sender.
+    passing: (Option<mpsc::Sender<()>>, mpsc::Receiver<()>),
     parts: Parts,
 }
 
@@ -474,12 +480,13 @@ pub struct UploadRecorder {
     sealer: Arc<Sealer>,
     clock: Arc<dyn Clock>,
     counted: Arc<Mutex<Counted>>,
+    _passing: mpsc::Sender<()>,
 }
 
 impl UploadRecorder {
     /// Counts a part and, where uploads are kept, makes it durable. When this returns, it may go upstream.
     pub async fn record(&self, bytes: Bytes) -> Result<(), LedgerError> {
-        let number = self.counted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(&bytes);
+        let number = self.count(&bytes)?;
         if !self.keeps_bytes {
             return Ok(());
         }
@@ -489,8 +496,14 @@ impl UploadRecorder {
     /// Counts a part and makes it durable that it came, whether or not its bytes are kept. When this returns, it
     /// may go upstream.
     pub async fn record_durably(&self, bytes: Bytes) -> Result<(), LedgerError> {
-        let number = self.counted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(&bytes);
+        let number = self.count(&bytes)?;
         self.durably(number, bytes).await
+    }
+
+    /// Counts a part, unless the record is closing: then it must not go upstream.
+    fn count(&self, bytes: &[u8]) -> Result<u64, LedgerError> {
+        let mut counted = self.counted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if counted.is_over { Err(LedgerError::Stopped) } else { Ok(counted.take(bytes)) }
     }
 
     async fn durably(&self, number: u64, bytes: Bytes) -> Result<(), LedgerError> {
@@ -521,11 +534,13 @@ struct Counted {
     bytes: u64,
     windows: u64,
     hash: Context,
+    /// No more is counted.
+    is_over: bool,
 }
 
 impl Counted {
     fn new() -> Self {
-        Self { bytes: 0, windows: 0, hash: Context::new(&SHA256) }
+        Self { bytes: 0, windows: 0, hash: Context::new(&SHA256), is_over: false }
     }
 
     /// Counts a part; returns its number.
@@ -584,6 +599,22 @@ impl OpenRecord {
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),
             counted: self.upload.clone(),
+            _passing: self.passing.0.clone().expect("no recorder is made once the upload is over"),
+        }
+    }
+
+    /// Waits until the upload is over, as long as more of it comes within `idle`: an answer may come before its end.
+    pub async fn upload_passed(&mut self, idle: std::time::Duration) {
+        self.passing.0 = None;
+        let bytes =
+            |upload: &Mutex<Counted>| upload.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).bytes;
+        loop {
+            let before = bytes(&self.upload);
+            match tokio::time::timeout(idle, self.passing.1.recv()).await {
+                Ok(_) => return,
+                Err(_) if bytes(&self.upload) == before => return,
+                Err(_) => {}
+            }
         }
     }
 
@@ -635,7 +666,9 @@ impl OpenRecord {
 
     fn outcome(&self, closing: Closing) -> OutcomeLeaf {
         let kept = self.recording.results;
-        let upload = self.upload.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut upload = self.upload.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // From here on nothing more goes upstream: what the record says is all of it.
+        upload.is_over = true;
         OutcomeLeaf {
             id: self.id,
             outcome: closing.outcome,

@@ -2,9 +2,17 @@
 
 use bytes::Bytes;
 use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use serde_json::json;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use testkit::{Answer, Scripted, ScriptedReply, World, send};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{binary, block_on, record_of};
 
@@ -132,5 +140,75 @@ fn a_multipart_upload_is_understood_by_its_first_part() {
             record["request"]["body"], r#"{"configuration":{"load":{}}}"#,
             "no data of the upload is kept"
         );
+    });
+}
+
+/// Answers at once and goes on reading: how many bytes came in each body, and their SHA-256.
+async fn early_upstream() -> (String, Arc<Mutex<Vec<(usize, String)>>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let got = Arc::<Mutex<Vec<(usize, String)>>>::default();
+    let shared = got.clone();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let got = shared.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (got, is_upload) = (got.clone(), request.uri().path().starts_with("/upload/"));
+                tokio::spawn(async move {
+                    let body =
+                        request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                    if is_upload {
+                        got.lock().unwrap().push((body.len(), testkit::sha256(&body).to_string()));
+                    }
+                });
+                let answer = r#"{"jobReference":{"projectId":"p","jobId":"load_1","location":"US"},"status":{"state":"DONE"},"configuration":{"load":{}}}"#;
+                async move { Ok::<_, std::convert::Infallible>(http::Response::new(Full::<Bytes>::from(answer))) }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+        }
+    });
+    (url, got)
+}
+
+/// Attack 60: the answer came first, and the record was of half an upload that went up whole.
+#[test]
+fn an_upload_that_is_answered_before_its_end_is_recorded_whole() {
+    block_on(async {
+        for kept in ["hash", "bytes"] {
+            let (upstream, got) = early_upstream().await;
+            let uploads = format!("[recording]\nuploads = \"{kept}\"\n");
+            let world = World::new(binary(), &upstream, &uploads).await;
+            let gateway = world.gateway();
+            let token = world.issuer.token("alice@example.com", &["data"]);
+            let load = r#"{"configuration":{"load":{"destinationTable":{"projectId":"p","datasetId":"d","tableId":"t"},"sourceFormat":"CSV"}}}"#;
+            let before = format!(
+                "--b\r\nContent-Type: application/json\r\n\r\n{load}\r\n--b\r\nContent-Type: text/csv\r\n\r\n"
+            );
+            let (part, parts, after) = ("x".repeat(64 * 1024), 32, "\r\n--b--\r\n");
+            let length = before.len() + parts * part.len() + after.len();
+            let mut socket = TcpStream::connect(("127.0.0.1", world.port)).await.unwrap();
+            let head = format!(
+                "POST /upload/bigquery/v2/projects/p/jobs?uploadType=multipart HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: multipart/related; boundary=b\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{before}"
+            );
+            socket.write_all(head.as_bytes()).await.unwrap();
+            for _ in 0..parts {
+                socket.write_all(part.as_bytes()).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            socket.write_all(after.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            let id =
+                answer.lines().find_map(|line| line.strip_prefix("x-hansard-record: ")).unwrap().to_owned();
+            let record = gateway.record(id.trim());
+            let (bytes, sha256) = got.lock().unwrap().first().cloned().expect("it went up");
+            assert!(bytes >= parts * part.len(), "{bytes}");
+            assert_eq!(
+                (&record["request"]["bytes"], &record["request"]["sha256"]),
+                (&json!(bytes), &json!(sha256)),
+                "{kept}: {record:#}"
+            );
+        }
     });
 }
