@@ -193,7 +193,7 @@ fn of_query(answer: QueryAnswer, rows: Option<u64>, schema: Option<Value>, proje
             bytes_processed: answer.total_bytes_processed.as_ref().map(digits),
             bytes_billed: answer.total_bytes_billed.as_ref().map(digits),
             slot_ms: answer.total_slot_ms.as_ref().map(digits),
-            dml: answer.dml_stats.or(answer.num_dml_affected_rows),
+            dml: counts(answer.dml_stats.or(answer.num_dml_affected_rows)),
             ..Job::default()
         },
         location,
@@ -349,7 +349,7 @@ fn seen(answer: JobAnswer, project: &str) -> JobSeen {
             bytes_processed: answer.statistics.total_bytes_processed.as_ref().map(digits),
             bytes_billed: query.total_bytes_billed.as_ref().map(digits),
             slot_ms: answer.statistics.total_slot_ms.as_ref().map(digits),
-            dml: query.dml_stats.or(query.num_dml_affected_rows),
+            dml: counts(query.dml_stats.or(query.num_dml_affected_rows)),
             estimate_bytes: query.estimated_bytes_processed.as_ref().map(digits),
             ..Job::default()
         },
@@ -415,4 +415,9 @@ fn proto_status(error: &ErrorProto) -> Status {
 
 fn digits(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+/// Counts by name, or one count; anything else is none, so that a record holds nothing deep.
+fn counts(said: Option<Value>) -> Option<Value> {
+    let is_count = |value: &Value| value.is_string() || value.is_number();
+    said.filter(|said| is_count(said) || said.as_object().is_some_and(|all| all.values().all(is_count)))
 }

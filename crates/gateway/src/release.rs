@@ -148,6 +148,7 @@ pub(crate) async fn behind<U: Upstream>(
         Read::Window => {
             let next = gathered.successor();
             let (first, wire) = gathered.into_window().into_parts();
+            let durable = Durable { decoded: first.bytes.len() as u64, wire };
             if open.window(first).await.is_err() {
                 return withhold(gateway, id, manner);
             }
@@ -165,10 +166,11 @@ pub(crate) async fn behind<U: Upstream>(
                 metrics: gateway.metrics.clone(),
                 histories: gateway.histories.clone(),
                 wire_bytes: 0,
+                released: 0,
                 is_short: false,
                 speaks: manner.speaks,
             };
-            tokio::spawn(rest.run(wire));
+            tokio::spawn(rest.run(durable));
             Reply::from_parts(head, ReplyBody::Released(released))
         }
         Read::End => {
@@ -267,14 +269,22 @@ struct Rest {
     metrics: Arc<Metrics>,
     histories: Arc<Histories>,
     wire_bytes: u64,
+    /// Decoded bytes that were given to the client, at most.
+    released: u64,
     /// The client left before all that was to be released had been.
     is_short: bool,
     speaks: Speaks,
 }
 
+/// A window that may leave.
+struct Durable {
+    decoded: u64,
+    wire: Bytes,
+}
+
 impl Rest {
     /// While a window becomes durable, the next one is read: never more than that.
-    async fn run(mut self, first: Bytes) {
+    async fn run(mut self, first: Durable) {
         let mut read = self.release_then(first, None).await;
         loop {
             if let (Read::Window | Read::End, Some(refusal)) = (&read, self.claims.too_many(&*self.body)) {
@@ -298,6 +308,7 @@ impl Rest {
     async fn record_and_release(&mut self) -> Result<Read, LedgerError> {
         let successor = self.gathered.successor();
         let (window, wire) = std::mem::replace(&mut self.gathered, successor).into_window().into_parts();
+        let durable = Durable { decoded: window.bytes.len() as u64, wire };
         let mut next = None;
         let Self { open, body, gathered, speaks, .. } = self;
         {
@@ -310,12 +321,12 @@ impl Rest {
                 }
             }
         }
-        Ok(self.release_then(wire, next).await)
+        Ok(self.release_then(durable, next).await)
     }
 
     /// Gives a durable window to the client; then reads on, unless the next was read already.
-    async fn release_then(&mut self, wire: Bytes, next: Option<Read>) -> Read {
-        if !self.let_go(wire).await {
+    async fn release_then(&mut self, window: Durable, next: Option<Read>) -> Read {
+        if !self.let_go(window).await {
             self.is_short = true;
             return Read::Left;
         }
@@ -331,8 +342,13 @@ impl Rest {
     }
 
     /// Gives a window to the client, piece by piece; false if it left. A slow client slows the upstream.
-    async fn let_go(&mut self, wire: Bytes) -> bool {
-        for piece in pieces(wire) {
+    async fn let_go(&mut self, window: Durable) -> bool {
+        // Nobody can tell how much a part of what is encoded decodes to.
+        let is_plain = window.decoded == window.wire.len() as u64;
+        if !is_plain {
+            self.released += window.decoded;
+        }
+        for piece in pieces(window.wire) {
             let bytes = piece.len() as u64;
             let sent = tokio::select! {
                 sent = self.release.send(Ok(Frame::data(piece))) => sent.is_ok(),
@@ -342,6 +358,7 @@ impl Rest {
                 return false;
             }
             self.wire_bytes += bytes;
+            self.released += if is_plain { bytes } else { 0 };
         }
         true
     }
@@ -401,6 +418,7 @@ impl Rest {
             self.metrics.unrecorded();
         }
         let mut closing = closing(&self.times, learnt, wire_bytes);
+        closing.released = Some(self.released);
         if !is_whole {
             closing.outcome = Outcome::Aborted;
             closing.status.reason = "aborted".to_owned();
@@ -487,6 +505,7 @@ fn closing(times: &Times, learnt: Learnt, wire_bytes: u64) -> Closing {
         wire_bytes,
         status: Status { http: Some(times.http), ..learnt.status },
         schema: learnt.schema,
+        released: None,
     }
 }
 

@@ -36,9 +36,9 @@ fn segment(bytes: &[u8]) -> usize {
         wal::no_entry_leads_elsewhere(payload);
         for leaf in Leaves::unpack(payload).iter().flat_map(Leaves::iter) {
             found += 1;
-            if let Ok(leaf) = serde_json::from_slice::<Leaf>(leaf) {
+            if let Ok(leaf) = Leaf::read(leaf) {
                 let again = serde_json::to_vec(&leaf).expect("a leaf is JSON");
-                serde_json::from_slice::<Leaf>(&again).expect("a leaf that was read can be read again");
+                Leaf::read(&again).expect("a leaf that was read can be read again");
             }
         }
     }

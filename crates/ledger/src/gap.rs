@@ -5,7 +5,9 @@ use record::{
 };
 use serde_json::json;
 
-use crate::writer::Append;
+use crate::append::{Append, Digests};
+use crate::body::Body;
+use crate::sealing::Sealer;
 use crate::{Ledger, LedgerError};
 
 /// Outcomes that are kept to be closed later; the rest is closed by the recovery of the next start.
@@ -24,8 +26,14 @@ pub(crate) struct Gap {
     /// Parts of answers that were not released.
     windows: u64,
     /// Outcomes whose answers were withheld.
-    withheld: Vec<(SessionId, Box<OutcomeLeaf>)>,
+    withheld: Vec<Withheld>,
     beyond: u64,
+}
+
+struct Withheld {
+    session: SessionId,
+    outcome: Box<OutcomeLeaf>,
+    digests: Digests,
 }
 
 impl Gap {
@@ -42,13 +50,17 @@ impl Gap {
     }
 
     /// Takes in what was not written.
-    pub(crate) fn take(&mut self, session: SessionId, body: LeafBody) {
+    pub(crate) fn take(&mut self, session: SessionId, body: LeafBody, digests: Digests) {
         match body {
             LeafBody::Intent(_) => self.refused += 1,
             LeafBody::Window(_) => self.windows += 1,
             LeafBody::Event(_) => self.events += 1,
             LeafBody::Outcome(_) if self.withheld.len() >= WITHHELD_MAX => self.beyond += 1,
-            LeafBody::Outcome(outcome) => self.withheld.push((session, outcome)),
+            LeafBody::Outcome(outcome) => {
+                // The answer was withheld: nothing is said of it.
+                let digests = Digests { result: None, ..digests };
+                self.withheld.push(Withheld { session, outcome, digests });
+            }
         }
     }
 
@@ -58,36 +70,45 @@ impl Gap {
     }
 
     /// The leaves that say it: the gap itself, and the end of every record that lost its own.
-    pub(crate) fn leaves(&self, node: SessionId, until: Timestamp) -> Vec<Append> {
+    pub(crate) fn leaves(
+        &self,
+        node: SessionId,
+        until: Timestamp,
+        sealer: &Sealer,
+        policy: &str,
+    ) -> Vec<Append> {
         let named: Vec<String> =
-            self.withheld.iter().take(NAMED_MAX).map(|(_, outcome)| outcome.id.to_string()).collect();
+            self.withheld.iter().take(NAMED_MAX).map(|withheld| withheld.outcome.id.to_string()).collect();
         let gap = gap_event(
             until,
+            policy,
             json!({
                 "action": "gap", "why": self.why, "since": self.since, "until": until,
                 "refused": self.refused, "withheld": self.withheld.len() as u64 + self.beyond,
                 "windows": self.windows, "events": self.events, "records": named,
             }),
         );
-        let closed = self.withheld.iter().map(|(session, outcome)| {
-            Append::unwaited(*session, LeafBody::Outcome(Box::new(withheld(outcome))))
+        let append = |session, body, digests: &Digests| {
+            Append::unwaited(session, Body::new(body, sealer, session, until), digests.clone())
+        };
+        let closed = self.withheld.iter().map(|Withheld { session, outcome, digests }| {
+            append(*session, LeafBody::Outcome(Box::new(withheld(outcome))), digests)
         });
-        std::iter::once(Append::unwaited(node, gap)).chain(closed).collect()
+        std::iter::once(append(node, gap, &Digests::default())).chain(closed).collect()
     }
 }
 
 /// A record of something that was not, or may not have been, recorded.
-pub(crate) fn gap_event(at: Timestamp, event: serde_json::Value) -> LeafBody {
+pub(crate) fn gap_event(at: Timestamp, policy: &str, event: serde_json::Value) -> LeafBody {
     LeafBody::Event(Box::new(Event {
         id: RecordId::new(at),
-        seq: 0,
         kind: RecordKind::Gap,
         actor: Ledger::gateway_actor(),
         client: Client::default(),
         status: Status { reason: "gap".to_owned(), ..Status::default() },
         outcome: Outcome::Unknown,
         event,
-        policy: String::new(),
+        policy: policy.to_owned(),
     }))
 }
 
@@ -96,8 +117,6 @@ fn withheld(outcome: &OutcomeLeaf) -> OutcomeLeaf {
     let mut outcome = outcome.clone();
     outcome.outcome = Outcome::Aborted;
     outcome.status.reason = "withheld".to_owned();
-    (outcome.result.sha256, outcome.result.retained) = (None, record::Retained::None);
-    outcome.text = None;
-    outcome.blob = None;
+    outcome.result.retained = record::Retained::None;
     outcome
 }

@@ -1,18 +1,18 @@
 //! A view of the journal in SQLite: follows it, may lag, may be deleted. It never decides anything.
 
 use record::{
-    ActorKind, Digest, Event, Intent, Leaf, LeafBody, OutcomeLeaf, Record, RecordId, RecordKind, SessionId,
-    Timestamp, Window,
+    ActorKind, BlobClass, BlobRef, Digest, Event, Intent, Leaf, LeafBody, More, OutcomeLeaf, Record,
+    RecordId, RecordKind, Refs, SessionId, Timestamp, Window,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
 
-use crate::join::{self, At};
+use crate::join::{self, At, Opened};
 use crate::layout::Layout;
 use crate::leaves::{self, Leaves};
 use crate::recorder::{self, LedgerError};
@@ -23,7 +23,7 @@ use crate::writer::{Head, LogEnd};
 /// A reading command waits at most so long for the index.
 pub const INDEX_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Another number here, and the index is rebuilt.
-const VERSION: &str = "2";
+const VERSION: &str = "3";
 /// Its thread's nice value. With 19 it got so little of a busy machine that readers gave up waiting for it.
 const NICE: i32 = 5;
 /// New leaves are gathered for so long before they are read.
@@ -83,7 +83,8 @@ pub struct SqlError(pub String);
 
 const SCHEMA: &str = "
 CREATE TABLE t_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE t_open (id TEXT PRIMARY KEY, session TEXT NOT NULL, n INTEGER NOT NULL, intent TEXT NOT NULL) STRICT;
+CREATE TABLE t_open (id TEXT PRIMARY KEY, session TEXT NOT NULL, n INTEGER NOT NULL, intent TEXT NOT NULL,
+    text TEXT) STRICT;
 CREATE TABLE t_windows (record TEXT NOT NULL, upload INTEGER NOT NULL, number INTEGER NOT NULL,
     bytes INTEGER NOT NULL, blob TEXT, PRIMARY KEY (record, upload, number)) STRICT, WITHOUT ROWID;
 CREATE TABLE t_records (
@@ -100,6 +101,9 @@ CREATE INDEX t_records_principal ON t_records (principal, n);
 CREATE INDEX t_records_task ON t_records (task, n) WHERE task <> '';
 CREATE TABLE t_kinds (kind TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (kind, n)) STRICT, WITHOUT ROWID;
 CREATE TABLE t_tables (name TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (name, n)) STRICT, WITHOUT ROWID;
+CREATE TABLE t_digests (n INTEGER NOT NULL, upload INTEGER NOT NULL, day TEXT NOT NULL, sha256 TEXT NOT NULL,
+    PRIMARY KEY (n, upload)) STRICT, WITHOUT ROWID;
+CREATE INDEX t_digests_day ON t_digests (day, upload);
 CREATE TABLE t_texts (n INTEGER PRIMARY KEY, day TEXT NOT NULL, long INTEGER NOT NULL, sql TEXT, message TEXT) STRICT;
 CREATE INDEX t_texts_day ON t_texts (day);
 CREATE TABLE t_sessions (
@@ -115,7 +119,10 @@ CREATE VIEW records AS SELECT r.id, r.session, r.seq, r.kind,
     (r.done - r.received) / 1000.0 AS duration_ms, r.actor_kind, r.principal, r.agent, r.task, r.connection,
     r.project, r.method, r.statement_kind, t.sql, r.outcome, r.effect, r.http, r.reason, t.message,
     r.result_rows, r.result_bytes, r.bytes_processed, r.bytes_billed, r.slot_ms, r.job, r.client_ip, r.user_agent,
-    r.record FROM t_records r LEFT JOIN t_texts t USING (n);
+    coalesce(d.sha256, r.record ->> '$.result.sha256') AS result_sha256,
+    coalesce(u.sha256, r.record ->> '$.request.sha256') AS request_sha256,
+    r.record FROM t_records r LEFT JOIN t_texts t USING (n)
+    LEFT JOIN t_digests d ON d.n = r.n AND d.upload = 0 LEFT JOIN t_digests u ON u.n = r.n AND u.upload = 1;
 CREATE VIEW statement_tables AS SELECT r.id AS record, x.name AS table_name FROM t_tables x JOIN t_records r USING (n);
 CREATE VIEW sessions AS SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', started / 1e6, 'unixepoch') AS started,
     strftime('%Y-%m-%dT%H:%M:%fZ', last / 1e6, 'unixepoch') AS last, actor_kind, principal, agent, task, connection,
@@ -133,7 +140,7 @@ impl Index {
         };
         let position: u64 = meta(&db, "next_n").and_then(|text| text.parse().ok()).unwrap_or(0);
         let (moved, _) = watch::channel(position);
-        Ok(Self {
+        let index = Self {
             layout: layout.clone(),
             sealer,
             db: Mutex::new(db),
@@ -141,7 +148,28 @@ impl Index {
             wanted: AtomicU64::new(0),
             moved,
             days: Mutex::default(),
-        })
+        };
+        index.drop_lost_days()?;
+        Ok(index)
+    }
+
+    /// What the index has of days that are gone: retention was stopped in the middle, or somebody took their folder.
+    fn drop_lost_days(&self) -> Result<(), LedgerError> {
+        for (class, days) in [
+            (BlobClass::Statements, "SELECT DISTINCT day FROM t_texts"),
+            (BlobClass::Rows, "SELECT DISTINCT day FROM t_digests WHERE upload = 0"),
+            (BlobClass::Uploads, "SELECT DISTINCT day FROM t_digests WHERE upload = 1"),
+        ] {
+            let known: Vec<String> = {
+                let db = self.db();
+                let mut query = db.prepare(days).map_err(sql)?;
+                query.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(sql)?
+            };
+            for day in known.iter().filter(|day| !self.layout.class(class).join(day).exists()) {
+                self.drop_day(class, day)?;
+            }
+        }
+        Ok(())
     }
 
     fn open_current(path: &Path) -> Option<Connection> {
@@ -258,7 +286,7 @@ impl Index {
                 let unpacked = Leaves::unpack(payload)
                     .ok_or_else(|| LedgerError::Damaged(format!("{}: no frame of leaves", path.display())))?;
                 for bytes in unpacked.iter() {
-                    let leaf: Leaf = serde_json::from_slice(bytes)
+                    let leaf = Leaf::read(bytes)
                         .map_err(|error| LedgerError::Damaged(format!("a leaf that is no leaf: {error}")))?;
                     let hash = leaf_hash(bytes);
                     next = self.take_leaf(&transaction, leaf, hash, &mut texts)?.max(next);
@@ -320,15 +348,38 @@ impl Index {
             ])
         })
         .map_err(sql)?;
-        let n = leaf.n;
-        let at = At { n, session: leaf.session, leaf_seq: leaf.leaf_seq, prev: leaf.prev, at: leaf.at, hash };
-        match leaf.body {
-            LeafBody::Intent(intent) => take_intent(db, &at, &intent)?,
-            LeafBody::Window(window) => take_window(db, &window)?,
-            LeafBody::Outcome(outcome) => self.take_outcome(db, &at, *outcome, texts)?,
+        let Leaf { n, session, leaf_seq, prev, at, seq, refs, more, body, .. } = leaf;
+        let (body, cut) = self.whole(session, more, body);
+        let at = At { n, session, seq: seq.unwrap_or_default(), leaf_seq, prev, at, hash, cut };
+        match body {
+            LeafBody::Intent(intent) => take_intent(db, &at, *intent, &refs)?,
+            LeafBody::Window(window) => take_window(db, &window, &refs)?,
+            LeafBody::Outcome(outcome) => self.take_outcome(db, &at, *outcome, refs, texts)?,
             LeafBody::Event(event) => take_event(db, &at, *event)?,
         }
         Ok(n + 1)
+    }
+
+    /// The whole body of a leaf that has only the beginning of it; where it can't be read, that beginning and what is
+    /// missing. The log is not damaged by it: `verify` finds the blob.
+    fn whole(
+        &self,
+        session: SessionId,
+        more: Option<More>,
+        first: LeafBody,
+    ) -> (LeafBody, BTreeMap<String, u64>) {
+        let Some(More { cut, blobs }) = more else { return (first, BTreeMap::new()) };
+        let pieces = blobs.iter().map(|blob| self.sealer.open(session, blob));
+        let whole = pieces.collect::<Result<Vec<_>, _>>().and_then(|pieces| {
+            serde_json::from_slice(&pieces.concat()).map_err(|error| LedgerError::Damaged(error.to_string()))
+        });
+        match whole {
+            Ok(whole) => (whole, BTreeMap::new()),
+            Err(error) => {
+                tracing::error!(%error, %session, "a long record is shown without its end, which can't be read");
+                (first, cut)
+            }
+        }
     }
 
     fn take_outcome(
@@ -336,31 +387,50 @@ impl Index {
         db: &Transaction<'_>,
         leaf: &At,
         outcome: OutcomeLeaf,
+        refs: Refs,
         texts: &mut Texts,
     ) -> Result<(), LedgerError> {
         let id = outcome.id.to_string();
-        let intent: Option<String> = db
-            .prepare_cached("DELETE FROM t_open WHERE id = ?1 RETURNING intent")
-            .and_then(|mut query| query.query_row([&id], |row| row.get(0)).optional())
+        let opened: Option<(String, Option<String>)> = db
+            .prepare_cached("DELETE FROM t_open WHERE id = ?1 RETURNING intent, text")
+            .and_then(|mut query| query.query_row([&id], |row| Ok((row.get(0)?, row.get(1)?))).optional())
             .map_err(sql)?;
         // Retention may have dropped the segment with the intent: there is no record to show then.
-        let Some(intent) = intent else { return Ok(()) };
-        let intent: Intent =
-            serde_json::from_str(&intent).map_err(|error| LedgerError::Damaged(error.to_string()))?;
-        let blobs = Blobs {
-            intent_text: intent.text.clone(),
-            outcome_text: outcome.text.clone(),
-            last: outcome.blob.clone(),
-        };
-        let record = join::exchange(intent, leaf, outcome);
+        let Some((opened, text)) = opened else { return Ok(()) };
+        let damaged = |error: serde_json::Error| LedgerError::Damaged(error.to_string());
+        let opened: Opened = serde_json::from_str(&opened).map_err(damaged)?;
+        let intent_text = text.map(|text| serde_json::from_str(&text)).transpose().map_err(damaged)?;
+        self.insert_digests(db, leaf, &refs)?;
+        let blobs = Blobs { intent_text, outcome_text: refs.text, last: refs.data };
+        let record = join::exchange(opened, leaf, outcome);
         insert_record(db, leaf.n, &record, &blobs)?;
         count_in_session(db, &record)?;
         texts.waiting.extend(self.text(leaf, &blobs)?);
         Ok(())
     }
 
+    /// Digests lie apart, so that they can go with what they describe and a listing opens no blob.
+    fn insert_digests(&self, db: &Transaction<'_>, leaf: &At, refs: &Refs) -> Result<(), LedgerError> {
+        for (is_upload, blob) in [(false, &refs.result_sha256), (true, &refs.upload_sha256)] {
+            let Some(blob) = blob else { continue };
+            let digest = match self.sealer.open_digest(leaf.session, blob) {
+                Ok(digest) => digest,
+                // A rebuild after retention: it is gone, the record stays.
+                Err(LedgerError::Expired) => continue,
+                Err(error) => return Err(error),
+            };
+            let day = blob.segment.split('/').next().unwrap_or_default();
+            db.prepare_cached("INSERT OR REPLACE INTO t_digests VALUES (?1, ?2, ?3, ?4)")
+                .and_then(|mut query| {
+                    query.execute(params![leaf.n as i64, is_upload, day, digest.to_string()])
+                })
+                .map_err(sql)?;
+        }
+        Ok(())
+    }
+
     fn text(&self, leaf: &At, blobs: &Blobs) -> Result<Option<Text>, LedgerError> {
-        let open = |blob: &Option<record::BlobRef>| -> Result<Option<StatementText>, LedgerError> {
+        let open = |blob: &Option<BlobRef>| -> Result<Option<StatementText>, LedgerError> {
             let Some(blob) = blob else { return Ok(None) };
             match self.sealer.open(leaf.session, blob) {
                 Ok(bytes) => Ok(StatementText::decode(&bytes)),
@@ -415,12 +485,23 @@ impl Index {
         Ok(())
     }
 
-    /// A day's texts are gone, and the table that found them.
-    pub(crate) fn drop_day(&self, day: &str) -> Result<(), LedgerError> {
+    /// A day of a class is gone, and what the index had of it.
+    pub(crate) fn drop_day(&self, class: BlobClass, day: &str) -> Result<(), LedgerError> {
         let db = self.db();
-        db.execute("DELETE FROM t_texts WHERE day = ?1", [day]).map_err(sql)?;
-        db.execute_batch(&format!("DROP TABLE IF EXISTS {}", fts_table(day))).map_err(sql)?;
-        self.days.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(day);
+        match class {
+            BlobClass::Statements => {
+                db.execute("DELETE FROM t_texts WHERE day = ?1", [day]).map_err(sql)?;
+                db.execute_batch(&format!("DROP TABLE IF EXISTS {}", fts_table(day))).map_err(sql)?;
+                self.days.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(day);
+            }
+            BlobClass::Rows | BlobClass::Uploads => {
+                let is_upload = class == BlobClass::Uploads;
+                db.execute("DELETE FROM t_digests WHERE day = ?1 AND upload = ?2", params![day, is_upload])
+                    .map_err(sql)?;
+            }
+            // Its leaves are gone already.
+            BlobClass::Records => {}
+        }
         Ok(())
     }
 
@@ -497,9 +578,9 @@ fn take_event(db: &Transaction<'_>, leaf: &At, event: Event) -> Result<(), Ledge
 
 #[derive(Default)]
 struct Blobs {
-    intent_text: Option<record::BlobRef>,
-    outcome_text: Option<record::BlobRef>,
-    last: Option<record::BlobRef>,
+    intent_text: Option<BlobRef>,
+    outcome_text: Option<BlobRef>,
+    last: Option<BlobRef>,
 }
 
 fn prepare(db: &Connection) -> rusqlite::Result<()> {
@@ -512,18 +593,21 @@ fn prepare(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn take_intent(db: &Transaction<'_>, leaf: &At, intent: &Intent) -> Result<(), LedgerError> {
-    let text = serde_json::to_string(intent).expect("an intent is JSON");
-    db.prepare_cached("INSERT OR REPLACE INTO t_open (id, session, n, intent) VALUES (?1, ?2, ?3, ?4)")
-        .and_then(|mut query| {
-            query.execute(params![intent.id.to_string(), leaf.session.to_string(), leaf.n as i64, text])
-        })
-        .map_err(sql)?;
+fn take_intent(db: &Transaction<'_>, leaf: &At, intent: Intent, refs: &Refs) -> Result<(), LedgerError> {
+    let id = intent.id.to_string();
+    let opened = Opened { intent, seq: leaf.seq, cut: leaf.cut.clone() };
+    let opened = serde_json::to_string(&opened).expect("an intent is JSON");
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO t_open (id, session, n, intent, text) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )
+    .and_then(|mut query| {
+        query.execute(params![id, leaf.session.to_string(), leaf.n as i64, opened, json(&refs.text)])
+    })
+    .map_err(sql)?;
     Ok(())
 }
 
-fn take_window(db: &Transaction<'_>, window: &Window) -> Result<(), LedgerError> {
-    let blob = window.blob.as_ref().map(|blob| serde_json::to_string(blob).expect("a reference is JSON"));
+fn take_window(db: &Transaction<'_>, window: &Window, refs: &Refs) -> Result<(), LedgerError> {
     db.prepare_cached(
         "INSERT OR REPLACE INTO t_windows (record, upload, number, bytes, blob) VALUES (?1,?2,?3,?4,?5)",
     )
@@ -533,17 +617,19 @@ fn take_window(db: &Transaction<'_>, window: &Window) -> Result<(), LedgerError>
             window.upload,
             window.window as i64,
             window.bytes as i64,
-            blob
+            json(&refs.data)
         ])
     })
     .map_err(sql)?;
     Ok(())
 }
 
+/// A reference as a column holds it.
+fn json(blob: &Option<BlobRef>) -> Option<String> {
+    blob.as_ref().map(|blob| serde_json::to_string(blob).expect("a reference is JSON"))
+}
+
 fn insert_record(db: &Transaction<'_>, n: u64, record: &Record, blobs: &Blobs) -> Result<(), LedgerError> {
-    let json = |blob: &Option<record::BlobRef>| {
-        blob.as_ref().map(|blob| serde_json::to_string(blob).expect("a reference is JSON"))
-    };
     let number = |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<i64>().ok());
     db.prepare_cached(
         "INSERT OR REPLACE INTO t_records VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,

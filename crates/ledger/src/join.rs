@@ -4,25 +4,42 @@ use record::{
     Decision, Digest, Effect, Event, Integrity, Intent, Job, OutcomeLeaf, Record, RequestFacts, ResultFacts,
     SessionId, Statement, Target, Task, Times, Timestamp,
 };
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Where a leaf stands, without what it says.
+#[derive(Clone)]
 pub(crate) struct At {
     pub(crate) n: u64,
     pub(crate) session: SessionId,
+    /// The record's place in the session, where the leaf begins one.
+    pub(crate) seq: u64,
     pub(crate) leaf_seq: u64,
     pub(crate) prev: Option<Digest>,
     pub(crate) at: Timestamp,
     pub(crate) hash: Digest,
+    /// Entries of lists whose whole could not be read, by path.
+    pub(crate) cut: BTreeMap<String, u64>,
+}
+
+/// What opened a record, and what of it could not be read.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Opened {
+    pub(crate) intent: Intent,
+    pub(crate) seq: u64,
+    pub(crate) cut: BTreeMap<String, u64>,
 }
 
 const VERSION: &str = "hansard.record/1";
 
-/// The record that an intent and its outcome make. Texts and rows lie in blobs and are filled in when read.
-pub(crate) fn exchange(intent: Intent, closing: &At, outcome: OutcomeLeaf) -> Record {
+/// The record that an intent and its outcome make. Texts, rows and digests are filled in when read.
+pub(crate) fn exchange(opened: Opened, closing: &At, outcome: OutcomeLeaf) -> Record {
+    let Opened { intent, seq, mut cut } = opened;
+    cut.extend(closing.cut.clone());
     let mut request = intent.request;
     if let Some(uploaded) = outcome.uploaded {
         request.bytes = request.bytes.max(uploaded.bytes);
-        request.sha256 = Some(uploaded.sha256);
+        request.sha256 = uploaded.sha256;
     }
     let mut target = intent.target;
     if target.location.is_empty() {
@@ -32,7 +49,7 @@ pub(crate) fn exchange(intent: Intent, closing: &At, outcome: OutcomeLeaf) -> Re
         v: VERSION.to_owned(),
         id: intent.id,
         session: closing.session,
-        seq: intent.seq,
+        seq,
         kind: intent.kind,
         time: Times {
             received: intent.received,
@@ -51,7 +68,7 @@ pub(crate) fn exchange(intent: Intent, closing: &At, outcome: OutcomeLeaf) -> Re
         decision: intent.decision,
         outcome: outcome.outcome,
         status: outcome.status,
-        integrity: integrity(closing),
+        integrity: Integrity { cut, ..integrity(closing) },
         caused_by: intent.caused_by,
         event: None,
     }
@@ -63,7 +80,7 @@ pub(crate) fn event(leaf: &At, event: Event) -> Record {
         v: VERSION.to_owned(),
         id: event.id,
         session: leaf.session,
-        seq: event.seq,
+        seq: leaf.seq,
         kind: event.kind,
         time: Times { received: leaf.at, forwarded: None, first_byte: None, done: Some(leaf.at) },
         actor: event.actor,
@@ -88,7 +105,7 @@ fn effect_of(outcome: record::Outcome) -> Effect {
 }
 
 fn integrity(leaf: &At) -> Integrity {
-    Integrity { leaf_seq: leaf.leaf_seq, leaf: Some(leaf.hash), prev: leaf.prev }
+    Integrity { leaf_seq: leaf.leaf_seq, leaf: Some(leaf.hash), prev: leaf.prev, cut: leaf.cut.clone() }
 }
 
 fn learnt_statement(mut asked: Statement, learnt: Statement) -> Statement {

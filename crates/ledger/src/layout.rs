@@ -69,7 +69,7 @@ impl Layout {
     }
 
     pub(crate) fn class(&self, class: BlobClass) -> PathBuf {
-        self.root.join("journal").join(class.as_str())
+        self.root.join("journal").join(class.folder())
     }
 
     pub(crate) fn blob_segment(&self, class: BlobClass, segment: &str) -> PathBuf {
@@ -78,6 +78,11 @@ impl Layout {
 
     pub(crate) fn keys(&self, class: BlobClass, day: &str) -> PathBuf {
         self.class(class).join(day).join("keys")
+    }
+
+    /// The numbers of the leaves that refer to a day.
+    pub(crate) fn named(&self, class: BlobClass, day: &str) -> PathBuf {
+        self.class(class).join(day).join("named")
     }
 
     /// The leaf segments in order.

@@ -39,7 +39,7 @@ impl Leaves {
         while at < plain.len() {
             let (len, rest) = plain[at..].split_first_chunk::<4>()?;
             let len = u32::from_le_bytes(*len) as usize;
-            if len > record::LEAF_BYTES_MAX || len > rest.len() {
+            if len > record::LEAF_BYTES_READ_MAX || len > rest.len() {
                 return None;
             }
             spans.push(at + 4..at + 4 + len);

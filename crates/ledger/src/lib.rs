@@ -10,6 +10,8 @@ mod sealing;
 mod segment;
 mod wal;
 mod leaves;
+mod body;
+mod append;
 mod checkpoint;
 mod gap;
 mod failpoint;
@@ -24,6 +26,8 @@ mod retention;
 mod verify;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+#[cfg(test)]
+mod older;
 
 #[cfg(debug_assertions)]
 pub use failpoint::arm_failpoint;

@@ -16,13 +16,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::append::{Append, Blobs, Digests};
+use crate::body::Body;
 use crate::index::Index;
 use crate::layout::{Layout, LockError};
 use crate::recover;
 use crate::sealing::{Blob, Payload, Sealer, Unpacking};
 use crate::text::StatementText;
 use crate::wal;
-use crate::writer::{Append, Command, Done, QUEUE_MAX, Writer, WriterConfig};
+use crate::writer::{Command, Done, QUEUE_MAX, Writer, WriterConfig};
 
 /// A reply is released in windows of so many decoded bytes and what the last part that was read brings beyond them, each
 /// durable before it leaves.
@@ -112,11 +114,10 @@ pub struct IntentDraft {
 }
 
 impl IntentDraft {
-    /// Its leaf, still without what the writer gives: its number, and where its text lies.
+    /// Its leaf's body.
     fn into_intent(self: Box<Self>, id: RecordId) -> Box<Intent> {
         Box::new(Intent {
             id,
-            seq: 0,
             kind: self.kind,
             received: self.received,
             actor: self.actor,
@@ -127,7 +128,6 @@ impl IntentDraft {
             statement: self.statement,
             job: self.job,
             decision: self.decision,
-            text: None,
             caused_by: self.caused_by,
         })
     }
@@ -158,6 +158,8 @@ pub struct Closing {
     pub wire_bytes: u64,
     pub status: Status,
     pub schema: Option<Value>,
+    /// Decoded bytes that were given to the client, where that may be less than what was recorded for it.
+    pub released: Option<u64>,
 }
 
 impl Closing {
@@ -174,6 +176,7 @@ impl Closing {
             wire_bytes: 0,
             status,
             schema: None,
+            released: None,
         }
     }
 }
@@ -289,9 +292,11 @@ impl Ledger {
         recording: Recording,
     ) -> Result<OpenRecord, LedgerError> {
         let session = draft.session;
-        let text = self.seal_text(session, &draft.text).await;
-        self.append(session, LeafBody::Intent(draft.into_intent(id)), text, None).await?;
-        let queue = self.queue.as_ref().expect("the queue lives as long as the ledger").clone();
+        let blobs = Blobs { text: self.seal_text(session, &draft.text).await, ..Blobs::default() };
+        let now = self.clock.now();
+        let body = Body::prepare(LeafBody::Intent(draft.into_intent(id)), &self.sealer, session, now).await;
+        let queue = self.queue.as_ref().ok_or(LedgerError::Stopped)?.clone();
+        send(&queue, session, body, blobs).await?;
         Ok(OpenRecord {
             id,
             session,
@@ -311,41 +316,32 @@ impl Ledger {
 
     /// Writes a record of one leaf and waits until it is durable.
     pub async fn event(&self, draft: EventDraft) -> Result<RecordId, LedgerError> {
-        let (id, session, body) = event_leaf(draft, self.clock.now());
-        self.append(session, body, None, None).await?;
+        let (id, session, body) = self.event_body(draft);
+        let body = Body::prepare(body, &self.sealer, session, self.clock.now()).await;
+        send(self.queue.as_ref().ok_or(LedgerError::Stopped)?, session, body, Blobs::default()).await?;
         Ok(id)
     }
 
     /// The same from a thread that may block.
     pub fn event_blocking(&self, draft: EventDraft) -> Result<RecordId, LedgerError> {
-        let (id, session, body) = event_leaf(draft, self.clock.now());
+        let (id, session, body) = self.event_body(draft);
         self.append_blocking(session, body)?;
         Ok(id)
     }
 
     /// Queues a record of one leaf without waiting; false if the queue is full.
     pub fn event_unwaited(&self, draft: EventDraft) -> Option<RecordId> {
-        let (id, session, body) = event_leaf(draft, self.clock.now());
-        let (done, _nobody_waits) = oneshot::channel();
+        let (id, session, body) = self.event_body(draft);
+        let body = Body::new(body, &self.sealer, session, self.clock.now());
         let queue = self.queue.as_ref()?;
-        let append = Append { session, body, text: None, data: None, done };
+        let append = Append::unwaited(session, body, Digests::default());
         queue.try_send(Command::Append(append)).ok().map(|()| id)
-    }
-
-    async fn append(
-        &self,
-        session: SessionId,
-        body: LeafBody,
-        text: Option<Blob>,
-        data: Option<Blob>,
-    ) -> Result<(), LedgerError> {
-        let queue = self.queue.as_ref().ok_or(LedgerError::Stopped)?;
-        send(queue, session, body, text, data).await
     }
 
     /// The same from a thread that may block.
     pub(crate) fn append_blocking(&self, session: SessionId, body: LeafBody) -> Result<(), LedgerError> {
-        self.command_blocking(|done| Command::Append(Append { session, body, text: None, data: None, done }))
+        let body = Body::new(body, &self.sealer, session, self.clock.now());
+        self.command_blocking(|done| Command::Append(Append { session, body, blobs: Blobs::default(), done }))
     }
 
     fn command_blocking(&self, command: impl FnOnce(Done) -> Command) -> Result<(), LedgerError> {
@@ -368,6 +364,21 @@ impl Ledger {
                 Err(oneshot::error::TryRecvError::Closed) => return Err(LedgerError::Stopped),
             }
         }
+    }
+
+    fn event_body(&self, draft: EventDraft) -> (RecordId, SessionId, LeafBody) {
+        let id = draft.id.unwrap_or_else(|| RecordId::new(self.clock.now()));
+        let event = Event {
+            id,
+            kind: draft.kind,
+            actor: draft.actor,
+            client: draft.client,
+            status: draft.status,
+            outcome: draft.outcome,
+            event: draft.event,
+            policy: self.shared.policy(),
+        };
+        (id, draft.session, LeafBody::Event(Box::new(event)))
     }
 
     async fn seal_text(&self, session: SessionId, text: &StatementText) -> Option<Blob> {
@@ -409,31 +420,15 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::thread::JoinHa
     std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("the system gives a thread at start")
 }
 
-fn event_leaf(draft: EventDraft, now: Timestamp) -> (RecordId, SessionId, LeafBody) {
-    let id = draft.id.unwrap_or_else(|| RecordId::new(now));
-    let event = Event {
-        id,
-        seq: 0,
-        kind: draft.kind,
-        actor: draft.actor,
-        client: draft.client,
-        status: draft.status,
-        outcome: draft.outcome,
-        event: draft.event,
-        policy: String::new(),
-    };
-    (id, draft.session, LeafBody::Event(Box::new(event)))
-}
-
+/// Sends an append and waits until it is durable.
 async fn send(
     queue: &mpsc::Sender<Command>,
     session: SessionId,
-    body: LeafBody,
-    text: Option<Blob>,
-    data: Option<Blob>,
+    body: Body,
+    blobs: Blobs,
 ) -> Result<(), LedgerError> {
     let (done, written) = oneshot::channel();
-    let append = Command::Append(Append { session, body, text, data, done });
+    let append = Command::Append(Append { session, body, blobs, done });
     queue.send(append).await.map_err(|_| LedgerError::Stopped)?;
     written.await.map_err(|_| LedgerError::Stopped)?
 }
@@ -514,8 +509,10 @@ impl UploadRecorder {
             ),
             false => None,
         };
-        let window = Window { id: self.id, window: number, bytes: len, upload: true, blob: None };
-        send(&self.queue, self.session, LeafBody::Window(window), None, data).await
+        let window = Window { id: self.id, window: number, bytes: len, upload: true };
+        let now = self.clock.now();
+        let body = Body::prepare(LeafBody::Window(window), &self.sealer, self.session, now).await;
+        send(&self.queue, self.session, body, Blobs { data, ..Blobs::default() }).await
     }
 }
 
@@ -583,8 +580,8 @@ impl OpenRecord {
             Retained::Rows => Some(self.seal(BlobClass::Rows, part).await),
             Retained::Hash | Retained::None => None,
         };
-        let window = Window { id: self.id, window: number, bytes, upload: false, blob: None };
-        let sent = self.send(LeafBody::Window(window), None, data).await;
+        let window = Window { id: self.id, window: number, bytes, upload: false };
+        let sent = self.send(LeafBody::Window(window), Blobs { data, ..Blobs::default() }).await;
         self.parts = if sent.is_ok() { before } else { Parts::Withheld };
         sent
     }
@@ -639,9 +636,11 @@ impl OpenRecord {
             true => None,
             false => Some(self.seal(BlobClass::Statements, Bytes::from(text.encode()).into()).await),
         };
-        let body = LeafBody::Outcome(Box::new(self.outcome(closing)));
+        let (outcome, digests) = self.outcome(closing);
+        let now = self.clock.now();
+        let body = Body::prepare(LeafBody::Outcome(Box::new(outcome)), &self.sealer, self.session, now).await;
         let queue = self.queue.take().expect("taken only here and in drop");
-        let sent = send(&queue, self.session, body, text, data).await;
+        let sent = send(&queue, self.session, body, Blobs { text, data, digests }).await;
         match sent {
             Ok(()) => Ok(ClosedRecord { id: self.id }),
             // The writer has what is left of it, and closes it with the record of the gap; a writer that is gone
@@ -664,43 +663,51 @@ impl OpenRecord {
         }
     }
 
-    fn outcome(&self, closing: Closing) -> OutcomeLeaf {
+    fn outcome(&self, closing: Closing) -> (OutcomeLeaf, Digests) {
         let kept = self.recording.results;
         let mut upload = self.upload.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         // From here on nothing more goes upstream: what the record says is all of it.
         upload.is_over = true;
-        OutcomeLeaf {
+        // A part of the last window that was recorded may never have left.
+        let delivered = closing.released.unwrap_or(self.result.bytes).min(self.result.bytes);
+        let is_all = delivered == self.result.bytes;
+        let digests = Digests {
+            result: (kept != Retained::None && self.result.bytes > 0 && is_all)
+                .then(|| self.sealer.digest(BlobClass::Rows, self.result.digest())),
+            upload: (upload.windows > 0).then(|| self.sealer.digest(BlobClass::Uploads, upload.digest())),
+        };
+        let outcome = OutcomeLeaf {
             id: self.id,
             outcome: closing.outcome,
             forwarded: closing.forwarded,
             first_byte: closing.first_byte,
             done: self.clock.now(),
-            uploaded: (upload.windows > 0).then(|| Uploaded { bytes: upload.bytes, sha256: upload.digest() }),
+            uploaded: (upload.windows > 0).then_some(Uploaded { bytes: upload.bytes, sha256: None }),
             statement: closing.statement,
             job: closing.job,
             location: closing.location,
             result: ResultFacts {
                 rows: closing.rows,
-                bytes: self.result.bytes,
+                bytes: delivered,
+                delivered_at_most: (!is_all).then_some(delivered),
                 wire_bytes: closing.wire_bytes,
                 pages: self.result.windows,
-                sha256: (kept != Retained::None && self.result.bytes > 0).then(|| self.result.digest()),
                 retained: if self.result.bytes > 0 { kept } else { Retained::None },
                 ..ResultFacts::default()
             },
             status: Status { message: String::new(), ..closing.status },
-            text: None,
-            blob: None,
-        }
+        };
+        (outcome, digests)
     }
 
     async fn seal(&self, class: BlobClass, payload: Payload) -> Blob {
         seal(&self.sealer, class, self.session, self.clock.now(), payload).await
     }
 
-    async fn send(&self, body: LeafBody, text: Option<Blob>, data: Option<Blob>) -> Result<(), LedgerError> {
+    async fn send(&self, body: LeafBody, blobs: Blobs) -> Result<(), LedgerError> {
         let queue = self.queue.as_ref().ok_or(LedgerError::Stopped)?;
-        send(queue, self.session, body, text, data).await
+        let body = Body::prepare(body, &self.sealer, self.session, self.clock.now()).await;
+        send(queue, self.session, body, blobs).await
     }
 }
 
@@ -711,15 +718,16 @@ impl Drop for OpenRecord {
         let Some(queue) = self.queue.take() else { return };
         let reason = if self.parts == Parts::Withheld { "withheld" } else { "abandoned" };
         let status = Status { reason: reason.to_owned(), ..Status::default() };
-        let mut outcome = self.outcome(Closing::new(Outcome::Aborted, status));
+        let (mut outcome, mut digests) = self.outcome(Closing::new(Outcome::Aborted, status));
         if self.parts == Parts::Withheld {
             outcome.result.retained = Retained::None;
         }
         if self.parts != Parts::Recorded {
-            outcome.result.sha256 = None;
+            digests.result = None;
         }
-        let body = LeafBody::Outcome(Box::new(outcome));
-        let _ = queue.try_send(Command::Append(Append::unwaited(self.session, body)));
+        let now = self.clock.now();
+        let body = Body::new(LeafBody::Outcome(Box::new(outcome)), &self.sealer, self.session, now);
+        let _ = queue.try_send(Command::Append(Append::unwaited(self.session, body, digests)));
     }
 }
 

@@ -43,7 +43,7 @@ fn segment_end(path: &Path) -> Result<Option<LogEnd>, LedgerError> {
     let damaged = |why: &str| LedgerError::Damaged(format!("{}: last leaf: {why}", path.display()));
     let unpacked = Leaves::unpack(last).ok_or_else(|| damaged("not a frame of leaves"))?;
     let last = unpacked.iter().next_back().ok_or_else(|| damaged("an empty frame"))?;
-    let leaf: Leaf = serde_json::from_slice(last).map_err(|error| damaged(&error.to_string()))?;
+    let leaf = Leaf::read(last).map_err(|error| damaged(&error.to_string()))?;
     Ok(Some(LogEnd { next_n: leaf.n + 1, chain: Some(leaf_hash(last)) }))
 }
 
@@ -55,6 +55,7 @@ pub(crate) fn power_failure(ledger: &Ledger, durability: Durability) -> Result<(
     if std::fs::read_to_string(&mark).is_ok_and(|marked| marked != boot) {
         let event = gap_event(
             ledger.clock.now(),
+            "",
             json!({
                 "action": "gap", "why": "the machine stopped while records were spooled",
                 "lost_at_most": {"seconds": 1, "bytes": 64 * 1024 * 1024}, "last_leaf": *ledger.durable.borrow(),
@@ -94,8 +95,6 @@ pub(crate) fn close_open_records(ledger: &Ledger) -> Result<u64, LedgerError> {
                 ..ResultFacts::default()
             },
             status: Status { reason: "interrupted".to_owned(), ..Status::default() },
-            text: None,
-            blob: None,
         };
         ledger.append_blocking(session, LeafBody::Outcome(Box::new(outcome)))?;
     }

@@ -5,7 +5,7 @@ use record::{Actor, ActorKind, BlobClass, Client, Outcome, RecordKind, Status, T
 use serde::Serialize;
 use serde_json::json;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::index::{first_n, sql};
 use crate::leaves::Leaves;
@@ -23,7 +23,7 @@ pub struct Retention {
 /// One thing that was dropped, or would be.
 #[derive(Clone, Debug, Serialize)]
 pub struct Dropped {
-    /// `rows`, `uploads`, `statements` or `records`
+    /// `rows`, `uploads`, `statements`, `records` (leaves) or `bodies` (what is too long for a leaf)
     pub class: &'static str,
     /// A day, or a segment of leaves.
     pub what: String,
@@ -45,7 +45,9 @@ impl Ledger {
             }
         }
         if let Some(secs) = retention.records {
-            due.extend(self.leaf_segments_due(now.plus_secs(-secs))?);
+            let leaves = self.leaf_segments_due(now.plus_secs(-secs))?;
+            let bodies = self.bodies_due(leaves.len())?;
+            due.extend(leaves.into_iter().chain(bodies));
         }
         Ok(due)
     }
@@ -91,7 +93,7 @@ impl Ledger {
             let path = entry.map_err(|error| io(&folder, error))?.path();
             let day = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
             if path.is_dir() && day.as_str() <= last {
-                due.push(Dropped { class: class.as_str(), what: day, bytes: size(&path) });
+                due.push(Dropped { class: class.folder(), what: day, bytes: size(&path) });
             }
         }
         due.sort_by(|a, b| a.what.cmp(&b.what));
@@ -117,12 +119,26 @@ impl Ledger {
         let bytes = fs::read(segment).map_err(|error| io(segment, error))?;
         let first = crate::leaves::frames(&bytes, 0).next().and_then(|(_, payload)| Leaves::unpack(payload));
         let leaf = first.as_ref().and_then(|leaves| leaves.iter().next());
-        Ok(leaf.and_then(|leaf| serde_json::from_slice::<record::Leaf>(leaf).ok()).map(|leaf| leaf.at))
+        Ok(leaf.and_then(|leaf| record::Leaf::read(leaf).ok()).map(|leaf| leaf.at))
+    }
+
+    /// Days of long bodies that no leaf refers to any more, once so many segments are dropped. The clock has no say in it.
+    fn bodies_due(&self, segments_dropped: usize) -> Result<Vec<Dropped>, LedgerError> {
+        let segments = self.layout.leaf_segments().map_err(|error| io(self.layout.root(), error))?;
+        let Some(first_kept) = segments.get(segments_dropped).map(|segment| first_n(segment)) else {
+            return Ok(Vec::new());
+        };
+        let mut due = self.days_due(BlobClass::Records, "9999-12-31")?;
+        due.retain(|day| {
+            let named = self.layout.named(BlobClass::Records, &day.what);
+            last_named(&named).is_some_and(|last| last < first_kept)
+        });
+        Ok(due)
     }
 
     fn drop_day(&self, class: &str, day: &str) -> Result<(), LedgerError> {
         let class =
-            BlobClass::ALL.into_iter().find(|known| known.as_str() == class).expect("made from a class");
+            BlobClass::ALL.into_iter().find(|known| known.folder() == class).expect("made from a class");
         let folder = self.layout.class(class).join(day);
         // The keys go first: a folder half removed after a crash is unreadable, not half readable.
         let keys = self.layout.keys(class, day);
@@ -132,10 +148,7 @@ impl Ledger {
         }
         fs::remove_dir_all(&folder).map_err(|error| io(&folder, error))?;
         sync_folder(&self.layout.class(class)).map_err(|error| io(&folder, error))?;
-        if class == BlobClass::Statements {
-            self.index.drop_day(day)?;
-        }
-        Ok(())
+        self.index.drop_day(class, day)
     }
 
     fn drop_leaves(&self, segment: &str) -> Result<(), LedgerError> {
@@ -146,7 +159,7 @@ impl Ledger {
         sync_folder(&self.layout.leaves()).map_err(|error| io(&path, error))?;
         if let Some(next) = next {
             let db = self.index.db();
-            for table in ["t_records", "t_kinds", "t_tables", "t_texts"] {
+            for table in ["t_records", "t_kinds", "t_tables", "t_digests", "t_texts"] {
                 db.execute(&format!("DELETE FROM {table} WHERE n < ?1"), [next as i64]).map_err(sql)?;
             }
         }
@@ -167,6 +180,13 @@ impl Ledger {
             credential: None,
         }
     }
+}
+
+/// The number of the last leaf that refers to a day. None where that can't be told: the day is kept then.
+fn last_named(named: &Path) -> Option<u64> {
+    let bytes = fs::read(named).ok()?;
+    let (_, last) = crate::leaves::frames(&bytes, 0).last()?;
+    Some(u64::from_le_bytes(last.try_into().ok()?))
 }
 
 /// A day is dropped once its last moment is older than the limit.

@@ -26,11 +26,15 @@ use crate::{frame, recorder};
 const COMMIT_CONTEXT: &[u8] = b"hansard/blob/v1\0";
 /// Of entries that are compressed by themselves: their tag is committed to as well.
 const COMMIT_CONTEXT_TAGGED: &[u8] = b"hansard/blob/v2\0";
+/// Of SHA-256 digests, whose tag is `DIGEST`.
+const COMMIT_CONTEXT_DIGEST: &[u8] = b"hansard/digest/v1\0";
 const SALT_BYTES: usize = 32;
 const ENTRY_HEADER_BYTES: usize = 1 + SALT_BYTES;
 /// Bits of an entry's tag: its payload was packed; its bytes are compressed by themselves.
 const PACKED: u8 = 1;
 const COMPRESSED: u8 = 2;
+/// The tag of an entry that is a SHA-256 digest; goes with no other.
+const DIGEST: u8 = 4;
 /// The length of a group whose entries are not compressed together.
 const AS_THEY_ARE: u32 = 0;
 /// Up to here, a group of short payloads is short itself.
@@ -76,8 +80,10 @@ impl From<Bytes> for Payload {
 }
 
 /// A payload on its way to the writer, committed to.
+#[derive(Clone)]
 pub(crate) struct Loose {
     pub(crate) class: BlobClass,
+    tag: u8,
     salt: [u8; SALT_BYTES],
     payload: Bytes,
     pub(crate) commit: Digest,
@@ -120,7 +126,7 @@ impl Entries {
     pub(crate) fn push(&mut self, loose: &Loose) -> (u64, u64) {
         let at = self.plain.len() as u64;
         self.plain.reserve(ENTRY_HEADER_BYTES + loose.payload.len());
-        self.plain.push(0);
+        self.plain.push(loose.tag);
         self.plain.extend_from_slice(&loose.salt);
         self.plain.extend_from_slice(&loose.payload);
         (at, loose.payload.len() as u64)
@@ -185,7 +191,14 @@ impl Sealer {
     /// Commits to a payload; the writer seals it with its neighbours.
     pub(crate) fn loose(&self, class: BlobClass, payload: Bytes) -> Loose {
         let salt = random_bytes::<SALT_BYTES>();
-        Loose { class, salt, commit: commit(0, &salt, &payload), payload }
+        Loose { class, tag: 0, salt, commit: commit(0, &salt, &payload), payload }
+    }
+
+    /// Commits to a digest of what the class holds. Without the salt nobody can try what it may be of.
+    pub(crate) fn digest(&self, class: BlobClass, digest: Digest) -> Loose {
+        let salt = random_bytes::<SALT_BYTES>();
+        let payload = Bytes::copy_from_slice(&digest.0);
+        Loose { class, tag: DIGEST, salt, commit: commit(DIGEST, &salt, &payload), payload }
     }
 
     /// Seals a large payload by itself; takes some milliseconds for a MiB.
@@ -258,9 +271,17 @@ impl Sealer {
     /// The payload behind a reference. `Expired` where retention dropped it.
     pub(crate) fn open(&self, session: SessionId, blob: &BlobRef) -> Result<Vec<u8>, LedgerError> {
         let damaged =
-            || LedgerError::Damaged(format!("{}/{} at {}", blob.class.as_str(), blob.segment, blob.offset));
+            || LedgerError::Damaged(format!("{}/{} at {}", blob.class.folder(), blob.segment, blob.offset));
         let group = self.group(session, blob)?;
         payload_of(&group, blob, &*self.unpacking).ok_or_else(damaged)
+    }
+
+    /// A digest behind a reference.
+    pub(crate) fn open_digest(&self, session: SessionId, blob: &BlobRef) -> Result<Digest, LedgerError> {
+        let bytes = self.open(session, blob)?;
+        let digest =
+            bytes.try_into().map_err(|_| LedgerError::Damaged("a digest that is none".to_owned()))?;
+        Ok(Digest(digest))
     }
 
     /// The opened group of a reference; the ones opened last are kept.
@@ -390,7 +411,7 @@ fn entry_of(group: &[u8], at: u64, size: u64) -> Option<(u8, &[u8], &[u8])> {
 /// The payload of an entry, if it is the one that was committed to.
 fn payload_of(group: &[u8], blob: &BlobRef, unpacking: &dyn Unpacking) -> Option<Vec<u8>> {
     let (tag, salt, bytes) = entry_of(group, blob.at, blob.size)?;
-    if commit(tag, salt, bytes) != blob.commit || tag & !(PACKED | COMPRESSED) != 0 {
+    if commit(tag, salt, bytes) != blob.commit || (tag & !(PACKED | COMPRESSED) != 0 && tag != DIGEST) {
         return None;
     }
     let stored = match tag & COMPRESSED != 0 {
@@ -472,12 +493,14 @@ fn read_frame(path: &std::path::Path, blob: &BlobRef) -> std::io::Result<Vec<u8>
 }
 
 fn context(class: BlobClass, session: SessionId) -> Vec<u8> {
-    [COMMIT_CONTEXT, class.as_str().as_bytes(), session.0.as_bytes()].concat()
+    [COMMIT_CONTEXT, class.folder().as_bytes(), session.0.as_bytes()].concat()
 }
 
 fn commit(tag: u8, salt: &[u8], stored: &[u8]) -> Digest {
     let mut hash = Context::new(&SHA256);
-    if tag & COMPRESSED != 0 {
+    if tag == DIGEST {
+        hash.update(COMMIT_CONTEXT_DIGEST);
+    } else if tag & COMPRESSED != 0 {
         hash.update(COMMIT_CONTEXT_TAGGED);
         hash.update(&[tag]);
     } else {
@@ -596,9 +619,12 @@ mod tests {
     fn an_entry_of_an_unknown_form_is_damage() {
         let folder = Folder::new("unknown");
         let salt = [7; SALT_BYTES];
-        let entries = Entries { plain: [&[4], salt.as_slice(), b"half"].concat() };
-        let group = folder.0.seal_group(BlobClass::Rows, folder.1, &now().day(), &entries);
-        assert!(matches!(folder.read(group, 4, commit(4, &salt, b"half")), Err(LedgerError::Damaged(_))));
+        for tag in [8, DIGEST | PACKED] {
+            let entries = Entries { plain: [&[tag], salt.as_slice(), b"half"].concat() };
+            let group = folder.0.seal_group(BlobClass::Rows, folder.1, &now().day(), &entries);
+            let read = folder.read(group, 4, commit(tag, &salt, b"half"));
+            assert!(matches!(read, Err(LedgerError::Damaged(_))), "tag {tag}");
+        }
     }
 
     #[test]

@@ -149,11 +149,7 @@ impl Ledger {
     /// One record with its texts, without rows. Blocks.
     pub fn record(&self, id: RecordId) -> Result<Option<Record>, LedgerError> {
         let db = self.index.reader()?;
-        let found = db
-            .query_row(&format!("{SELECT} WHERE r.id = ?1"), [id.to_string()], |row| Ok(FoundRow::read(row)))
-            .optional()
-            .map_err(sql)?;
-        found.map(|found| self.fill_texts(found?)).transpose()
+        found(&db, id)?.map(|found| self.fill_texts(found)).transpose()
     }
 
     /// Gives the body of a record's result to `each`, window by window, as it was delivered. False if nothing
@@ -201,12 +197,10 @@ impl Ledger {
 
     fn kept_result(&self, id: RecordId) -> Result<KeptResult, LedgerError> {
         let db = self.index.reader()?;
-        let (record, last): (String, Option<String>) = db
-            .query_row("SELECT record, last_blob FROM t_records WHERE id = ?1", [id.to_string()], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
+        let record = found(&db, id)?.ok_or_else(|| LedgerError::Index(format!("no record {id}")))?.record;
+        let last: Option<String> = db
+            .query_row("SELECT last_blob FROM t_records WHERE id = ?1", [id.to_string()], |row| row.get(0))
             .map_err(sql)?;
-        let record: Record = parsed(&record)?;
         let mut query = db
             .prepare("SELECT blob FROM t_windows WHERE record = ?1 AND upload = 0 AND blob IS NOT NULL ORDER BY number")
             .map_err(sql)?;
@@ -333,7 +327,9 @@ fn value_of(value: ValueRef<'_>) -> Value {
     }
 }
 
-const SELECT: &str = "SELECT r.n, r.record, r.intent_text, r.outcome_text FROM t_records r";
+const SELECT: &str =
+    "SELECT r.n, r.record, r.intent_text, r.outcome_text, d.sha256, u.sha256 FROM t_records r
+    LEFT JOIN t_digests d ON d.n = r.n AND d.upload = 0 LEFT JOIN t_digests u ON u.n = r.n AND u.upload = 1";
 const SELECT_SESSION: &str =
     "SELECT id, started, last, actor_kind, principal, agent, task, connection, records,
     errors, refused, result_rows, result_bytes, bytes_billed FROM t_sessions";
@@ -348,13 +344,28 @@ struct FoundRow {
 impl FoundRow {
     fn read(row: &Row<'_>) -> Result<Self, LedgerError> {
         let text: String = row.get(1).map_err(sql)?;
+        let mut record: Record = parsed(&text)?;
+        let digest = |at: usize| {
+            let text: Option<String> = row.get(at).map_err(sql)?;
+            Ok::<_, LedgerError>(text.and_then(|text| text.parse().ok()))
+        };
+        // Records of an older journal have their own.
+        record.result.sha256 = digest(4)?.or(record.result.sha256);
+        record.request.sha256 = digest(5)?.or(record.request.sha256);
         Ok(Self {
             n: row.get::<_, i64>(0).map_err(sql)? as u64,
-            record: parsed(&text)?,
+            record,
             intent_text: row.get(2).map_err(sql)?,
             outcome_text: row.get(3).map_err(sql)?,
         })
     }
+}
+
+fn found(db: &rusqlite::Connection, id: RecordId) -> Result<Option<FoundRow>, LedgerError> {
+    db.query_row(&format!("{SELECT} WHERE r.id = ?1"), [id.to_string()], |row| Ok(FoundRow::read(row)))
+        .optional()
+        .map_err(sql)?
+        .transpose()
 }
 
 /// What a column of the index holds as JSON.

@@ -1,7 +1,7 @@
 //! Checks the whole local log: framing, leaf hashes, links, gapless order, and that what leaves refer to is
 //! there and unaltered as far as it can be told without keys.
 
-use record::{BlobRef, Digest, Leaf, LeafBody, SessionId};
+use record::{BlobClass, BlobRef, Digest, Leaf, LeafBody, SessionId};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
@@ -109,8 +109,7 @@ fn damaged(path: &Path, offset: usize, record: Option<String>, why: String) -> V
 
 impl Walk<'_> {
     fn leaf(&mut self, bytes: &[u8]) -> Result<(), (Option<String>, String)> {
-        let leaf: Leaf =
-            serde_json::from_slice(bytes).map_err(|error| (None, format!("not a leaf: {error}")))?;
+        let leaf = Leaf::read(bytes).map_err(|error| (None, format!("not a leaf: {error}")))?;
         self.links(&leaf).and_then(|()| self.refs(&leaf)).map_err(|why| (Some(record_of(&leaf)), why))?;
         let hash = leaf_hash(bytes);
         self.next_n = Some(leaf.n + 1);
@@ -150,13 +149,8 @@ impl Walk<'_> {
     }
 
     fn refs(&mut self, leaf: &Leaf) -> Result<(), String> {
-        let (text, data) = match &leaf.body {
-            LeafBody::Intent(intent) => (intent.text.as_ref(), None),
-            LeafBody::Window(window) => (None, window.blob.as_ref()),
-            LeafBody::Outcome(outcome) => (outcome.text.as_ref(), outcome.blob.as_ref()),
-            LeafBody::Event(_) => (None, None),
-        };
-        for blob in text.into_iter().chain(data) {
+        let pieces = leaf.more.iter().flat_map(|more| &more.blobs);
+        for blob in leaf.refs.iter().chain(pieces) {
             self.blob(leaf.session, blob)?;
         }
         Ok(())
@@ -165,15 +159,16 @@ impl Walk<'_> {
     fn blob(&mut self, session: SessionId, blob: &BlobRef) -> Result<(), String> {
         let path = self.layout.blob_segment(blob.class, &blob.segment);
         let bad = |why: &str| {
-            format!("its blob in {}/{} at {}: {why}", blob.class.as_str(), blob.segment, blob.offset)
+            format!("its blob in {}/{} at {}: {why}", blob.class.folder(), blob.segment, blob.offset)
         };
         if blob.len > (frame::PAYLOAD_BYTES_MAX + frame::HEADER_BYTES) as u64 {
             return Err(bad("longer than any"));
         }
         let file = match std::fs::File::open(&path) {
             Ok(file) => file,
-            // A whole day is gone when retention dropped it; a lone segment is gone when somebody took it.
-            Err(_) if path.parent().is_some_and(|day| !day.exists()) => {
+            // A whole day is gone when retention dropped it; a lone segment is gone when somebody took it, and so is a
+            // long body, for it is kept as long as its leaf.
+            Err(_) if blob.class != BlobClass::Records && path.parent().is_some_and(|day| !day.exists()) => {
                 self.expired += 1;
                 return Ok(());
             }

@@ -10,23 +10,29 @@
 //! When t2 fails, nothing of the round happened, everybody is told so, and the next round that succeeds begins
 //! with a record of the gap.
 
-use record::{BlobClass, BlobRef, Clock, Digest, Leaf, LeafBody, RecordKind, SessionId, Timestamp};
+use record::{
+    BlobClass, BlobRef, Clock, Digest, LEAF_VERSION, Leaf, LeafBody, More, Refs, SessionId, Timestamp,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::append::{Append, Groups, Place, Places, day_of};
+use crate::body::Sealed;
 use crate::checkpoint::{Checkpoint, Checkpointer, Written};
 use crate::failpoint::failpoint;
 use crate::gap::Gap;
 use crate::layout::Layout;
 use crate::leaves;
 use crate::recorder::{self, Durability, LedgerError, Shared};
-use crate::sealing::{Blob, Entries, Group, Sealer, SessionKey, leaf_hash};
+use crate::sealing::{Group, Sealer, SessionKey, leaf_hash};
 use crate::segment::{self, Segment};
 use crate::wal::{self, Log, Wal};
 
+/// About what a leaf has beside its body.
+const LEAF_HEADER_BYTES: usize = 1024;
 /// Commands that may wait; more callers wait for a place.
 pub(crate) const QUEUE_MAX: usize = 1024;
 /// One round takes at most so many commands and about so many bytes.
@@ -71,36 +77,6 @@ pub(crate) enum Command {
     Append(Append),
     /// Make the files durable, and drop the write-ahead log.
     Checkpoint(Done),
-}
-
-/// A leaf to be written, with the blobs that it will refer to.
-pub(crate) struct Append {
-    pub(crate) session: SessionId,
-    pub(crate) body: LeafBody,
-    pub(crate) text: Option<Blob>,
-    pub(crate) data: Option<Blob>,
-    pub(crate) done: Done,
-}
-
-impl Append {
-    /// A leaf that nobody waits for.
-    pub(crate) fn unwaited(session: SessionId, body: LeafBody) -> Self {
-        let (done, _nobody_waits) = oneshot::channel();
-        Self { session, body, text: None, data: None, done }
-    }
-
-    fn bytes(&self) -> usize {
-        self.text.as_ref().map_or(0, Blob::bytes) + self.data.as_ref().map_or(0, Blob::bytes)
-    }
-
-    /// Whether it may not use what the disk keeps for closing open records.
-    fn is_new(&self) -> bool {
-        match &self.body {
-            LeafBody::Intent(_) => true,
-            LeafBody::Event(event) => event.kind == RecordKind::Auth,
-            LeafBody::Window(_) | LeafBody::Outcome(_) => false,
-        }
-    }
 }
 
 /// Wakes whoever waits for an append.
@@ -182,6 +158,18 @@ struct DaySegments {
     name: String,
     blobs: Segment,
     keys: Segment,
+    /// Of the class that lives as long as leaves: the last leaf that refers to the day.
+    named: Option<Segment>,
+}
+
+impl DaySegments {
+    fn iter(&self) -> impl Iterator<Item = &Segment> {
+        [&self.keys, &self.blobs].into_iter().chain(&self.named)
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Segment> {
+        [&mut self.keys, &mut self.blobs].into_iter().chain(&mut self.named)
+    }
 }
 
 /// Open segments of blobs by class and day.
@@ -189,7 +177,7 @@ type BlobSegments = HashMap<(BlobClass, String), DaySegments>;
 
 /// Every open segment.
 fn segments<'a>(leaves: &'a Option<Segment>, blobs: &'a BlobSegments) -> impl Iterator<Item = &'a Segment> {
-    leaves.iter().chain(blobs.values().flat_map(|day| [&day.keys, &day.blobs]))
+    leaves.iter().chain(blobs.values().flat_map(DaySegments::iter))
 }
 
 /// See `segments`.
@@ -197,7 +185,7 @@ fn segments_mut<'a>(
     leaves: &'a mut Option<Segment>,
     blobs: &'a mut BlobSegments,
 ) -> impl Iterator<Item = &'a mut Segment> {
-    leaves.iter_mut().chain(blobs.values_mut().flat_map(|day| [&mut day.keys, &mut day.blobs]))
+    leaves.iter_mut().chain(blobs.values_mut().flat_map(DaySegments::iter_mut))
 }
 
 /// What was answered and is not synced: `spool` bounds it.
@@ -207,8 +195,8 @@ struct Unsynced {
     since: Option<Instant>,
 }
 
-/// References of one append: its text and its data.
-type Refs = (Option<BlobRef>, Option<BlobRef>);
+/// References of one append: its blobs, and the pieces of its long body.
+type Referred = (Refs, Vec<BlobRef>);
 
 impl Writer {
     /// The writer, what is durable, and what can be read.
@@ -319,7 +307,9 @@ impl Writer {
             self.make_room();
         }
         let mending = match &self.gap {
-            Some(gap) if !is_low || gap.leaves_open() => gap.leaves(self.node, self.clock.now()),
+            Some(gap) if !is_low || gap.leaves_open() => {
+                gap.leaves(self.node, self.clock.now(), &self.sealer, &self.shared.policy())
+            }
             _ => Vec::new(),
         };
         let mends = mending.len();
@@ -334,9 +324,7 @@ impl Writer {
                     tracing::info!("the journal takes records again; the gap is recorded");
                 }
                 self.durable.send_replace(self.end.next_n);
-                for (append, result) in round.into_iter().zip(results) {
-                    let _ = append.done.send(result);
-                }
+                self.answer(round, results);
                 self.unwritten_since.get_or_insert_with(Instant::now);
                 self.sweep();
                 // An index that is too far behind slows whoever writes.
@@ -361,12 +349,25 @@ impl Writer {
         }
     }
 
+    /// Tells everybody how it went. A leaf that could not be made is a gap, as one that could not be written.
+    fn answer(&mut self, round: Vec<Append>, results: Vec<Result<(), LedgerError>>) {
+        for (append, result) in round.into_iter().zip(results) {
+            match result {
+                Ok(()) => drop(append.done.send(Ok(()))),
+                Err(error) => {
+                    tracing::error!(%error, session = %append.session, "a leaf could not be made; what it is about does not pass");
+                    self.remember(&error, vec![append]);
+                }
+            }
+        }
+    }
+
     /// Tells everybody, and keeps what the gap's record will say.
     fn remember(&mut self, error: &LedgerError, lost: Vec<Append>) {
         let now = self.clock.now();
         let gap = self.gap.get_or_insert_with(|| Gap::new(now, error));
         for append in lost {
-            gap.take(append.session, append.body);
+            gap.take(append.session, append.body.whole, append.blobs.digests);
             let _ = append.done.send(Err(error.clone()));
         }
     }
@@ -418,12 +419,17 @@ impl Writer {
     /// Seals blobs, numbers and links leaves, and buffers all of it.
     fn place(&mut self, round: &mut [Append]) -> Result<Vec<Result<(), LedgerError>>, LedgerError> {
         let day = self.clock.now().day();
-        let refs = self.place_blobs(round, &day)?;
+        let referred = self.place_blobs(round, &day)?;
         self.leaf_segment()?;
         let mut results = Vec::with_capacity(round.len());
         let mut bytes = Vec::with_capacity(round.len());
-        for (append, refs) in round.iter_mut().zip(refs) {
-            results.push(self.number(append, refs).map(|leaf| bytes.push(leaf)));
+        for (append, (refs, pieces)) in round.iter().zip(referred) {
+            let n = self.end.next_n;
+            let days: Vec<String> = pieces.iter().map(|piece| day_of(piece).to_owned()).collect();
+            results.push(self.number(append, refs, pieces).map(|leaf| bytes.push(leaf)));
+            for day in days {
+                self.name_day(&day, n)?;
+            }
         }
         if !bytes.is_empty() {
             self.leaf_segment()?.push(&leaves::pack(&bytes));
@@ -431,49 +437,53 @@ impl Writer {
         Ok(results)
     }
 
-    fn place_blobs(&mut self, round: &mut [Append], day: &str) -> Result<Vec<Refs>, LedgerError> {
-        let mut groups: Vec<(BlobClass, SessionId, Entries)> = Vec::new();
-        let mut open: HashMap<(BlobClass, SessionId), usize> = HashMap::new();
+    /// Notes that a leaf refers to a day of long bodies: retention drops the day after the last such leaf.
+    fn name_day(&mut self, day: &str, n: u64) -> Result<(), LedgerError> {
+        let segments = self.day_segments(BlobClass::Records, day)?;
+        segments.named.as_mut().expect("a day of long bodies has it").push(&n.to_le_bytes());
+        Ok(())
+    }
+
+    fn place_blobs(&mut self, round: &mut [Append], day: &str) -> Result<Vec<Referred>, LedgerError> {
+        let mut groups = Groups::default();
         let mut places = Vec::with_capacity(round.len());
         for append in round.iter_mut() {
-            let session = append.session;
-            let mut place = |blob: Option<Blob>| match blob {
-                None => Place::None,
-                Some(Blob::Sealed { group, size, commit }) => Place::Alone { group, size, commit },
-                Some(Blob::Loose(loose)) => {
-                    let fits =
-                        open.get(&(loose.class, session)).copied().filter(|at| !groups[*at].2.is_full());
-                    let group = fits.unwrap_or_else(|| {
-                        groups.push((loose.class, session, Entries::default()));
-                        groups.len() - 1
-                    });
-                    open.insert((loose.class, session), group);
-                    let (at, size) = groups[group].2.push(&loose);
-                    Place::Among { group, at, size, commit: loose.commit }
-                }
-            };
-            places.push((place(append.text.take()), place(append.data.take())));
+            let Append { session, body, blobs, .. } = append;
+            let pieces = body.sealed.iter_mut().flat_map(|sealed| sealed.pieces.drain(..));
+            places.push(Places {
+                text: blobs.text.take().map(|blob| groups.place(*session, blob)),
+                data: blobs.data.take().map(|blob| groups.place(*session, blob)),
+                result_sha256: blobs.digests.result.as_ref().map(|digest| groups.add(*session, digest)),
+                upload_sha256: blobs.digests.upload.as_ref().map(|digest| groups.add(*session, digest)),
+                pieces: pieces.map(|blob| groups.place(*session, blob)).collect(),
+            });
         }
-        let mut sealed = Vec::with_capacity(groups.len());
-        for (class, session, entries) in &groups {
+        let mut sealed = Vec::with_capacity(groups.all.len());
+        for (class, session, entries) in &groups.all {
             let group = self.sealer.seal_group(*class, *session, day, entries);
             sealed.push(self.place_group(*session, group)?);
         }
-        let mut refs = Vec::with_capacity(round.len());
-        for (append, (text, data)) in round.iter().zip(places) {
+        let mut referred = Vec::with_capacity(round.len());
+        for (append, places) in round.iter().zip(places) {
             let mut refer = |place: Place| match place {
-                Place::None => Ok(None),
                 Place::Among { group, at, size, commit } => {
-                    Ok(Some(BlobRef { at, size, commit, ..sealed[group].clone() }))
+                    Ok(BlobRef { at, size, commit, ..sealed[group].clone() })
                 }
                 Place::Alone { group, size, commit } => {
                     let whole = self.place_group(append.session, group)?;
-                    Ok::<_, LedgerError>(Some(BlobRef { size, commit, ..whole }))
+                    Ok::<_, LedgerError>(BlobRef { size, commit, ..whole })
                 }
             };
-            refs.push((refer(text)?, refer(data)?));
+            let refs = Refs {
+                text: places.text.map(&mut refer).transpose()?,
+                data: places.data.map(&mut refer).transpose()?,
+                result_sha256: places.result_sha256.map(&mut refer).transpose()?,
+                upload_sha256: places.upload_sha256.map(&mut refer).transpose()?,
+            };
+            let pieces = places.pieces.into_iter().map(refer).collect::<Result<_, _>>()?;
+            referred.push((refs, pieces));
         }
-        Ok(refs)
+        Ok(referred)
     }
 
     /// Buffers a sealed group; the reference still says nothing of what is in it.
@@ -494,7 +504,7 @@ impl Writer {
     }
 
     /// Numbers and links one leaf.
-    fn number(&mut self, append: &mut Append, (text, data): Refs) -> Result<Vec<u8>, LedgerError> {
+    fn number(&mut self, append: &Append, refs: Refs, pieces: Vec<BlobRef>) -> Result<Vec<u8>, LedgerError> {
         let (session, at) = (append.session, self.clock.now());
         let head = match self.heads.get(&session) {
             Some(head) => *head,
@@ -502,35 +512,31 @@ impl Writer {
                 (self.find_head)(session).unwrap_or(Head { next_seq: 0, next_leaf_seq: 0, prev: None, at })
             }
         };
-        let mut next = Head { next_leaf_seq: head.next_leaf_seq + 1, at, ..head };
-        match &mut append.body {
-            LeafBody::Intent(intent) => {
-                (intent.seq, intent.text) = (head.next_seq, text);
-                next.next_seq += 1;
-            }
-            LeafBody::Event(event) => {
-                (event.seq, event.policy) = (head.next_seq, self.shared.policy());
-                next.next_seq += 1;
-            }
-            LeafBody::Window(window) => window.blob = data,
-            LeafBody::Outcome(outcome) => (outcome.text, outcome.blob) = (text, data),
-        }
+        let begins_record = matches!(append.body.whole, LeafBody::Intent(_) | LeafBody::Event(_));
+        let more =
+            append.body.sealed.as_ref().map(|Sealed { cut, .. }| More { cut: cut.clone(), blobs: pieces });
         let leaf = Leaf {
-            v: "hansard.leaf/1".into(),
+            v: LEAF_VERSION.into(),
             n: self.end.next_n,
             session,
             leaf_seq: head.next_leaf_seq,
             prev: head.prev,
             chain: self.end.chain,
             at,
-            body: &append.body,
+            seq: begins_record.then_some(head.next_seq),
+            refs,
+            more,
+            body: &append.body.json,
         };
-        let bytes = serde_json::to_vec(&leaf).expect("a leaf is JSON");
+        let mut bytes = Vec::with_capacity(append.body.json.get().len() + LEAF_HEADER_BYTES);
+        serde_json::to_writer(&mut bytes, &leaf).expect("a leaf is JSON");
         if bytes.len() > record::LEAF_BYTES_MAX {
             return Err(LedgerError::LeafTooLong(bytes.len()));
         }
         let hash = leaf_hash(&bytes);
-        self.heads.insert(session, Head { prev: Some(hash), ..next });
+        let next_seq = head.next_seq + u64::from(begins_record);
+        self.heads
+            .insert(session, Head { next_seq, next_leaf_seq: head.next_leaf_seq + 1, prev: Some(hash), at });
         self.end = LogEnd { next_n: self.end.next_n + 1, chain: Some(hash) };
         Ok(bytes)
     }
@@ -571,8 +577,12 @@ impl Writer {
             number += 1;
         };
         Ok(DaySegments {
-            blobs: self.open_segment(format!("{}/{day}/{name}.blobs", class.as_str()))?,
-            keys: self.open_segment(format!("{}/{day}/keys", class.as_str()))?,
+            blobs: self.open_segment(format!("{}/{day}/{name}.blobs", class.folder()))?,
+            keys: self.open_segment(format!("{}/{day}/keys", class.folder()))?,
+            named: match class {
+                BlobClass::Records => Some(self.open_segment(format!("{}/{day}/named", class.folder()))?),
+                BlobClass::Statements | BlobClass::Rows | BlobClass::Uploads => None,
+            },
             name,
         })
     }
@@ -727,16 +737,9 @@ impl Writer {
         }
         if self.blobs.len() > BlobClass::ALL.len() {
             let today = now.day();
-            self.blobs.retain(|(_, day), open| *day == today || open.blobs.is_dirty());
+            self.blobs.retain(|(_, day), open| *day == today || open.iter().any(Segment::is_dirty));
         }
     }
-}
-
-/// Where a blob of the round lies.
-enum Place {
-    None,
-    Among { group: usize, at: u64, size: u64, commit: Digest },
-    Alone { group: Group, size: u64, commit: Digest },
 }
 
 impl Unsynced {
@@ -777,7 +780,7 @@ fn passed(round: &[Append], how: &str) {
         return;
     }
     for append in round {
-        match (&append.body, how) {
+        match (&append.body.whole, how) {
             (LeafBody::Intent(_), "written") => failpoint("intent_written"),
             (LeafBody::Intent(_), _) => failpoint("intent_synced"),
             (LeafBody::Outcome(_), "written") => failpoint("outcome_written"),

@@ -511,3 +511,206 @@ fn below_the_disk_floor_nothing_new_is_admitted_and_what_is_open_is_closed() {
     assert!(all(&ledger).iter().all(|record| record.kind == RecordKind::Gap));
     ledger.stop();
 }
+
+/// Names of tables, as long as BigQuery allows.
+fn names(count: usize, bytes: usize) -> Vec<String> {
+    (0..count).map(|n| format!("p.d.{n:06}_{}", "t".repeat(bytes))).collect()
+}
+
+/// What each leaf of a folder says, and how long it is.
+fn leaves_of(folder: &Path) -> Vec<(usize, serde_json::Value)> {
+    let bytes = std::fs::read(leaves(folder)).unwrap();
+    let mut found = Vec::new();
+    let mut at = 0;
+    let word = |bytes: &[u8]| u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
+    while at < bytes.len() {
+        let len = word(&bytes[at..]);
+        let packed = bytes[at + 8..at + 8 + len].strip_prefix(b"HSL1").unwrap();
+        let plain = zstd::bulk::decompress(&packed[4..], word(packed)).unwrap();
+        let mut leaf = 0;
+        while leaf < plain.len() {
+            let len = word(&plain[leaf..]);
+            let text = &plain[leaf + 4..leaf + 4 + len];
+            found.push((len, serde_json::from_slice(text).unwrap()));
+            leaf += 4 + len;
+        }
+        at += 8 + len;
+    }
+    found
+}
+
+/// Writes an exchange whose intent and outcome name so many tables; returns its id.
+fn write_long(ledger: &Ledger, asked: &[String], ran: &[String]) -> RecordId {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let statement = |tables: &[String]| Statement { tables: tables.to_vec(), ..Statement::default() };
+        let draft = IntentDraft { statement: statement(asked), ..intent(ledger.node_session(), "SELECT 1") };
+        let record = ledger.open_record(draft, EVERYTHING).await.unwrap();
+        let closing = Closing {
+            statement: statement(ran),
+            ..Closing::new(Outcome::Ok, Status { http: Some(200), ..Status::default() })
+        };
+        record.close(closing, Bytes::from_static(b"rows").into()).await.unwrap().id()
+    })
+}
+
+#[test]
+fn nothing_is_too_long_to_be_recorded() {
+    let folder = Folder::new();
+    let ledger = open(&folder.0).unwrap();
+    let mut written = Vec::new();
+    for (asked, ran) in [(0, 0), (31, 33), (1_200, 0), (0, 1_200), (60, 60), (20_000, 1)] {
+        let (asked, ran) = (names(asked, 1000), names(ran, 900));
+        written.push((write_long(&ledger, &asked, &ran), if ran.is_empty() { asked } else { ran }));
+    }
+    // Texts and lists of any other field, and more of them than a leaf has room for the first of.
+    let (longest, long) = ("x".repeat(100_000), "x".repeat(3_000));
+    let event = EventDraft {
+        event: serde_json::json!({
+            "action": "test", "text": longest, "many": vec![vec![long.clone(); 40]; 40],
+            "names": (0..500).map(|n| (format!("{n}{long}"), n)).collect::<std::collections::BTreeMap<_, _>>(),
+        }),
+        ..event(ledger.node_session())
+    };
+    let said = event.event.clone();
+    let id = ledger.event_blocking(event).unwrap();
+    all(&ledger);
+    for (id, tables) in &written {
+        assert_eq!(&ledger.record(*id).unwrap().unwrap().statement.tables, tables);
+        let Some(last) = tables.last() else { continue };
+        let mut found = Vec::new();
+        let filter = Filter { table: Some(last.clone()), ..Filter::default() };
+        ledger
+            .records(&filter, |_, record| {
+                found.push(record.id);
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert!(found.contains(id), "it is found by its last table");
+    }
+    assert_eq!(ledger.record(id).unwrap().unwrap().event, Some(said));
+    assert!(matches!(ledger.verify(|_| ()), Verdict::Clean { .. }));
+    ledger.stop();
+    let leaves = leaves_of(&folder.0);
+    assert_eq!(leaves.len(), 13);
+    assert!(leaves.iter().all(|(bytes, leaf)| *bytes <= 65_535 && leaf["v"] == "hansard.leaf/2"));
+    let (_, longest) = &leaves[10];
+    assert_eq!(longest["body"]["intent"]["statement"]["tables"].as_array().unwrap().len(), 32, "the first");
+    assert_eq!(longest["more"]["cut"], serde_json::json!({"statement.tables": 20_000}), "and how many");
+    let again = open(&folder.0).unwrap();
+    assert_eq!(again.interrupted, 0);
+    again.stop();
+}
+
+#[test]
+fn a_long_body_that_is_lost_is_told_and_its_beginning_is_shown() {
+    let folder = Folder::new();
+    let ledger = open(&folder.0).unwrap();
+    let tables = names(5_000, 100);
+    let id = write_long(&ledger, &tables, &[]);
+    ledger.stop();
+    std::fs::remove_dir_all(folder.0.join("journal/bodies")).unwrap();
+    std::fs::remove_file(folder.0.join("index.db")).unwrap();
+    let ledger = open(&folder.0).unwrap();
+    all(&ledger);
+    let record = ledger.record(id).unwrap().unwrap();
+    assert_eq!(record.statement.tables, &tables[..32]);
+    assert_eq!(record.integrity.cut, [("statement.tables".to_owned(), 5_000)].into());
+    assert!(matches!(ledger.verify(|_| ()), Verdict::Damaged { .. }), "it lives as long as its leaf");
+    ledger.stop();
+}
+
+#[test]
+fn long_bodies_go_with_the_last_leaf_that_refers_to_them() {
+    let folder = Folder::new();
+    let (start, day) = (1_800_000_000, 86_400);
+    // Each start begins a segment of leaves.
+    let first = open_at(&folder.0, start).unwrap();
+    let older = write_long(&first, &names(5_000, 100), &[]);
+    first.stop();
+    let second = open_at(&folder.0, start + 10 * day).unwrap();
+    second.event_blocking(event(second.node_session())).unwrap();
+    let younger = write_long(&second, &names(6_000, 100), &[]);
+    second.stop();
+    let kept = |days| ledger::Retention {
+        rows: Some(days * day),
+        statements: Some(days * day),
+        records: Some(days * day),
+    };
+    let third = open_at(&folder.0, start + 20 * day).unwrap();
+    third.event_blocking(event(third.node_session())).unwrap();
+    assert!(third.retention_due(&kept(15)).unwrap().iter().all(|dropped| dropped.class != "bodies"));
+    let dropped = third.retention_run(&kept(5), Ledger::gateway_actor()).unwrap();
+    let classes: Vec<_> = dropped.iter().map(|dropped| dropped.class).collect();
+    assert_eq!(classes.iter().filter(|class| **class == "bodies").count(), 1, "{dropped:?}");
+    all(&third);
+    assert!(third.record(older).unwrap().is_none());
+    assert_eq!(third.record(younger).unwrap().unwrap().statement.tables.len(), 6_000);
+    assert!(matches!(third.verify(|_| ()), Verdict::Clean { .. }));
+    third.stop();
+}
+
+#[test]
+fn a_digest_is_never_in_a_leaf_and_goes_with_what_it_is_of() {
+    let folder = Folder::new();
+    let ledger = open(&folder.0).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let keeping = |results| Recording { results, ..EVERYTHING };
+    let ids = runtime.block_on(async {
+        let mut ids = Vec::new();
+        for results in [Retained::Rows, Retained::Hash, Retained::None] {
+            let draft = intent(ledger.node_session(), "SELECT salary");
+            let record = ledger.open_record(draft, keeping(results)).await.unwrap();
+            record.upload_recorder().record(Bytes::from_static(b"4200")).await.unwrap();
+            let closing = Closing::new(Outcome::Ok, Status::default());
+            ids.push(record.close(closing, Bytes::from_static(b"4200").into()).await.unwrap().id());
+        }
+        ids
+    });
+    all(&ledger);
+    let digest = ledger::sha256(b"4200");
+    let shown = |ledger: &Ledger, id: RecordId| {
+        let record = ledger.record(id).unwrap().unwrap();
+        (record.result.sha256, record.request.sha256)
+    };
+    for (id, result) in ids.iter().zip([Some(digest), Some(digest), None]) {
+        assert_eq!(shown(&ledger, *id), (result, Some(digest)));
+    }
+    // Every text of a leaf that could be a digest is one of a leaf, or a salted commitment.
+    fn digests(value: &serde_json::Value, path: &str, found: &mut Vec<(String, String)>) {
+        match value {
+            serde_json::Value::String(text) if text.parse::<Digest>().is_ok() => {
+                found.push((path.to_owned(), text.clone()));
+            }
+            serde_json::Value::Array(all) => all.iter().for_each(|one| digests(one, path, found)),
+            serde_json::Value::Object(all) => {
+                all.iter().for_each(|(name, one)| digests(one, &format!("{path}.{name}"), found));
+            }
+            _ => {}
+        }
+    }
+    for (_, leaf) in leaves_of(&folder.0) {
+        let mut found = Vec::new();
+        digests(&leaf, "", &mut found);
+        for (path, text) in found {
+            assert!(
+                [".prev", ".chain"].contains(&path.as_str()) || path.ends_with(".commit"),
+                "{path} holds {text}"
+            );
+            assert_ne!(text, digest.to_string());
+        }
+    }
+    let day = 86_400;
+    ledger.stop();
+    let ledger = open_at(&folder.0, 1_800_000_000 + 10 * day).unwrap();
+    let kept = ledger::Retention { rows: Some(day), statements: None, records: None };
+    ledger.retention_run(&kept, Ledger::gateway_actor()).unwrap();
+    assert_eq!(shown(&ledger, ids[1]), (None, None));
+    assert!(matches!(ledger.verify(|_| ()), Verdict::Clean { .. }));
+    ledger.stop();
+    std::fs::remove_file(folder.0.join("index.db")).unwrap();
+    let ledger = open_at(&folder.0, 1_800_000_000 + 10 * day).unwrap();
+    all(&ledger);
+    assert_eq!(shown(&ledger, ids[1]), (None, None), "nor after the index is built anew");
+    ledger.stop();
+}

@@ -13,7 +13,8 @@ mod footprint;
 pub use footprint::{Access, Deed, Footprint, Knowledge};
 pub use id::{Digest, RecordId, SessionId};
 pub use leaf::{
-    BlobClass, BlobRef, Event, Intent, LEAF_BYTES_MAX, Leaf, LeafBody, OutcomeLeaf, Uploaded, Window,
+    BlobClass, BlobRef, Event, Intent, LEAF_BYTES_MAX, LEAF_BYTES_READ_MAX, LEAF_VERSION, Leaf, LeafBody,
+    More, OutcomeLeaf, Refs, Uploaded, Window,
 };
 pub use principal::{Principal, PrincipalKind};
 pub use record::{

@@ -350,7 +350,7 @@ pub struct ResultFacts {
     pub retained: Retained,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masked: Vec<Value>,
-    /// For an interrupted record: at most so many decoded bytes had left.
+    /// Of a reply that broke off: at most so many decoded bytes had left. What is kept may be a window more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered_at_most: Option<u64>,
     /// With `--rows`: the body as delivered, in BigQuery's JSON.
@@ -482,4 +482,8 @@ pub struct Integrity {
     pub leaf: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prev: Option<Digest>,
+    /// Lists and texts of which only the beginning can be shown, for the rest can't be read any more: how many entries
+    /// (of a text, bytes) each had, by its path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cut: BTreeMap<String, u64>,
 }
