@@ -64,7 +64,11 @@ async fn mine(bigquery: &BigQuery, parts: &Forwardable<Plan>, jobs: &[Item]) -> 
     let own = |item: &Item| Owned::job(&item.job_reference.project_id, &item.job_reference.job_id);
     if parts.plan.parent.is_some() {
         // The parent is the asker's, or the request would not have come here.
-        let owner = Owner { principal: parts.principal.clone(), record: parts.record.to_string() };
+        let owner = Owner {
+            principal: parts.principal.clone(),
+            record: parts.record.to_string(),
+            excluded_by: parts.excluded_by.clone(),
+        };
         let owned = jobs.iter().map(own).collect();
         let claim = Claim { owned, owner, at: bigquery.clock.now(), follow: None, spent: None };
         bigquery.owners.claim(claim).await.map_err(away)?;

@@ -179,7 +179,6 @@ fn of_query(answer: QueryAnswer, rows: Option<u64>, schema: Option<Value>, proje
     let failed = failed.or(answer.errors.first().filter(|_| answer.schema.is_none()));
     let location = if answer.location.is_empty() { answer.job_reference.location } else { answer.location };
     Learnt {
-        trailers: None,
         statement: Statement {
             certain: !answer.statement_type.is_empty(),
             kind: answer.statement_type,
@@ -201,8 +200,8 @@ fn of_query(answer: QueryAnswer, rows: Option<u64>, schema: Option<Value>, proje
         status: failed.map(proto_status).unwrap_or_default(),
         schema,
         owns,
-        spent: None,
         under_way,
+        ..Learnt::default()
     }
 }
 

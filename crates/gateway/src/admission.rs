@@ -2,11 +2,11 @@
 
 use approvals::Held;
 use identity::{Identified, Stranger};
-use ledger::{IntentDraft, OpenRecord, Recording, StatementText, failpoint};
+use ledger::{IntentDraft, LeftOutDraft, OpenRecord, Recording, StatementText, failpoint};
 use policy::{Keep, RecordAs, RowsMost};
 use record::{
-    Actor, ApprovalRef, Client, Decision, Effect, Footprint, Job, RecordId, RecordKind, RequestFacts,
-    Retained, SessionId, Statement, Target, Task,
+    Actor, ApprovalRef, Client, Decision, Effect, Footprint, Job, LeftOut, RecordId, RecordKind,
+    RequestFacts, Retained, SessionId, Statement, Target, Task,
 };
 use registry::Connection;
 use std::cell::LazyCell;
@@ -79,6 +79,10 @@ pub(crate) struct Judged {
     pub(crate) grant: Option<RecordId>,
     /// The billing project, and where it runs; empty if that is not said.
     pub(crate) place: (String, String),
+    /// The rule that leaves it out of the record; empty if none does.
+    pub(crate) excluded_by: String,
+    /// Of what is left out: the tables that were decided on.
+    pub(crate) tables: Vec<String>,
 }
 
 impl Judged {
@@ -93,6 +97,8 @@ impl Judged {
             kept_as: id,
             grant: None,
             place: (String::new(), String::new()),
+            excluded_by: String::new(),
+            tables: Vec::new(),
         }
     }
 }
@@ -107,6 +113,7 @@ pub struct Cleared<P> {
     record: RecordId,
     session: SessionId,
     keeps_rows: bool,
+    excluded_by: String,
     upload: ledger::UploadRecorder,
 }
 
@@ -147,6 +154,7 @@ impl<P> Permit<P> {
             record: open.id(),
             session: open.session(),
             keeps_rows: open.keeps_rows(),
+            excluded_by: self.judged.excluded_by,
             upload: open.upload_recorder(),
         }
     }
@@ -169,6 +177,8 @@ pub struct Forwardable<P> {
     pub account: Option<String>,
     /// Whether the record keeps what is delivered.
     pub keeps_rows: bool,
+    /// The rule that leaves it out of the record; empty if none does.
+    pub excluded_by: String,
     /// Everything of the body that was not inspected passes through it.
     pub upload: ledger::UploadRecorder,
     registry: Arc<registry::Registry>,
@@ -197,6 +207,7 @@ impl<P> Forwardable<P> {
             reads_all: self.reads_all,
             account: self.account,
             keeps_rows: self.keeps_rows,
+            excluded_by: self.excluded_by,
             upload: self.upload,
             registry: self.registry,
             connection: self.connection,
@@ -220,6 +231,7 @@ impl<P> Cleared<P> {
             reads_all: self.asker.reads_all,
             account: self.asker.account.clone(),
             keeps_rows: self.keeps_rows,
+            excluded_by: self.excluded_by,
             upload: self.upload,
             registry: self.registry,
             connection: self.connection,
@@ -242,6 +254,8 @@ pub(crate) struct Known<P> {
     pub(crate) ruling: policy::Ruling,
     /// What a rule's demand for a yes came to.
     pub(crate) met: Option<Met>,
+    /// The rule that leaves out what it asks for, where it asks for nothing else.
+    pub(crate) belongs_to_excluded: Option<String>,
 }
 
 impl<P> Default for Known<P> {
@@ -257,6 +271,7 @@ impl<P> Default for Known<P> {
             estimate: None,
             ruling: policy::Ruling::default(),
             met: None,
+            belongs_to_excluded: None,
         }
     }
 }
@@ -301,6 +316,9 @@ impl<U: Upstream> Gateway<U> {
             intent.decision.effect = Effect::Approve;
             intent.decision.approval = Some(ApprovalRef { id: held.id.to_string() });
         }
+        if let Some(rule) = known.belongs_to_excluded.take() {
+            known.ruling.recording = Some((RecordAs::Excluded, rule));
+        }
         let recording = terms(&mut intent, &known.ruling, goes_on, rulebook.recording);
         let warnings = std::mem::take(&mut known.ruling.warnings);
         let certain = known.footprint.as_ref().filter(|footprint| footprint.is_certain());
@@ -320,6 +338,11 @@ impl<U: Upstream> Gateway<U> {
                 _ => None,
             },
             place: (known.project.clone(), intent.target.location.clone()),
+            excluded_by: match &known.ruling.recording {
+                Some((RecordAs::Excluded, rule)) if recording.is_excluded => rule.clone(),
+                _ => String::new(),
+            },
+            tables: certain.filter(|_| recording.is_excluded).map(Footprint::tables).unwrap_or_default(),
         };
         let text = known.ruling.demands.first().map(|demand| demand.text.clone()).unwrap_or_default();
         let ruling = match (ruled, known) {
@@ -368,7 +391,7 @@ impl<U: Upstream> Gateway<U> {
         &self,
         request: &Request,
         (connection, account): (&str, Option<&str>),
-        cause: Option<RecordId>,
+        cause: Cause,
     ) -> Option<Admission<U::Plan>> {
         let rulebook = self.rulebook();
         let at = rulebook.registry.connections.iter().position(|known| known.name.as_str() == connection)?;
@@ -387,9 +410,14 @@ impl<U: Upstream> Gateway<U> {
             account: account.map(str::to_owned),
             task: String::new(),
             session,
-            caused_by: cause,
+            caused_by: cause.record,
         };
-        let intent = intent(&rulebook, by, request, &mut known, true);
+        let mut intent = intent(&rulebook, by, request, &mut known, true);
+        let recording = match cause.told {
+            Told::All => rulebook.recording,
+            Told::Undecided => leave_out(&mut intent, rulebook.recording),
+            Told::Excluded(rule) => exclude(&mut intent, &rule, rulebook.recording),
+        };
         let asker = Asker {
             principal: OWN_PRINCIPAL.to_owned(),
             actor,
@@ -406,7 +434,7 @@ impl<U: Upstream> Gateway<U> {
         let permit =
             Permit { registry, connection: at, asker: Arc::new(asker), starts, awaits, judged, plan };
         let ruling = Ruling::Permitted(permit);
-        Some(Admission { id, intent, recording: rulebook.recording, warnings: Vec::new(), ruling })
+        Some(Admission { id, intent, recording, warnings: Vec::new(), ruling })
     }
 
     async fn rule(
@@ -449,6 +477,7 @@ impl<U: Upstream> Gateway<U> {
         })?;
         if let Some(action) = &known.action {
             self.check_touches(&asker, &action.touches).await?;
+            known.belongs_to_excluded = self.excluded_with(action).await?;
             known.repeats =
                 self.repeats(&asker, action.starts.as_ref(), action.retry.as_deref(), marks.record).await;
             let starts = action.starts.as_ref().filter(|_| released.is_none());
@@ -493,26 +522,65 @@ fn terms(intent: &mut IntentDraft, ruling: &policy::Ruling, allowed: bool, usual
         RecordAs::Rows => Recording { results: Retained::Rows, ..usual },
         RecordAs::Hash => Recording { results: Retained::Hash, ..usual },
         RecordAs::Count => Recording { results: Retained::None, ..usual },
-        RecordAs::Excluded => {
-            exclude(intent, rule);
-            Recording { results: Retained::None, uploads: Retained::None, is_excluded: true }
-        }
+        RecordAs::Excluded => exclude(intent, rule, usual),
     }
 }
 
 /// What is left of an exchange that a rule leaves out: the rule, who, by what method, when and how much.
-fn exclude(intent: &mut IntentDraft, rule: &str) {
+pub(crate) fn exclude(intent: &mut IntentDraft, rule: &str, usual: Recording) -> Recording {
+    let recording = leave_out(intent, usual);
     intent.kind = RecordKind::Excluded;
     intent.decision.rules = vec![rule.to_owned()];
-    intent.statement = Statement::default();
-    intent.text = StatementText::default();
-    intent.job = Job::default();
-    intent.task.labels = BTreeMap::new();
-    intent.request = RequestFacts {
-        method: std::mem::take(&mut intent.request.method),
+    recording
+}
+
+/// Leaves out of a record all that is said in the request.
+fn leave_out(intent: &mut IntentDraft, usual: Recording) -> Recording {
+    let request = RequestFacts {
+        method: intent.request.method.clone(),
         bytes: intent.request.bytes,
         ..RequestFacts::default()
     };
+    let facts = LeftOut {
+        kind: intent.kind,
+        request: std::mem::replace(&mut intent.request, request),
+        statement: std::mem::take(&mut intent.statement),
+        job: std::mem::take(&mut intent.job),
+        labels: std::mem::take(&mut intent.task.labels),
+    };
+    let text = std::mem::take(&mut intent.text);
+    intent.left_out = Some(Box::new(LeftOutDraft { facts, text, results: usual.results }));
+    Recording { results: Retained::None, uploads: Retained::None, is_excluded: true }
+}
+
+/// What a question of the gateway's own is asked for, and how much of it its record tells.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cause {
+    pub(crate) record: Option<RecordId>,
+    pub(crate) told: Told,
+}
+
+/// How much the record of a question of the gateway's own tells.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Told {
+    #[default]
+    All,
+    /// It is asked for a request that a rule may leave out: that is not known yet.
+    Undecided,
+    /// It is asked for what this rule leaves out.
+    Excluded(String),
+}
+
+impl From<Option<RecordId>> for Cause {
+    fn from(record: Option<RecordId>) -> Self {
+        Self { record, told: Told::All }
+    }
+}
+
+impl From<RecordId> for Cause {
+    fn from(record: RecordId) -> Self {
+        Some(record).into()
+    }
 }
 
 /// By whom, for the record.
@@ -586,6 +654,7 @@ fn intent<P>(
         },
         text,
         caused_by: by.caused_by,
+        left_out: None,
     })
 }
 

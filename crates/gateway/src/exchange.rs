@@ -5,11 +5,11 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use ledger::{Ledger, OpenRecord};
-use record::{Clock, Outcome, RecordId};
+use record::{Clock, Outcome};
 use state::{Owners, State};
 use std::sync::{Arc, RwLock};
 
-use crate::admission::{Permit, Ruling};
+use crate::admission::{Cause, Permit, Ruling};
 use crate::announce::Announcer;
 use crate::histories::Histories;
 use crate::later::Sending;
@@ -168,10 +168,10 @@ impl<U: Upstream> Gateway<U> {
         &self,
         by: (&str, Option<&str>),
         question: Question,
-        cause: Option<RecordId>,
+        cause: impl Into<Cause>,
     ) -> Option<Probed> {
         let (request, _present) = own_request(question, self.clock.now());
-        let admission = self.admit_own(&request, by, cause)?;
+        let admission = self.admit_own(&request, by, cause.into())?;
         let open =
             self.ledger.open_record_as(admission.id, admission.intent, admission.recording).await.ok()?;
         let Ruling::Permitted(permit) = admission.ruling else { return None };

@@ -13,11 +13,13 @@ use state::{Claim, Followed, Owned, Owner, Payer, Spent};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::{Cause, Told, exclude};
 use crate::exchange::Gateway;
 use crate::histories::Ended;
 use crate::limits::{
     ASKED_EVERY_MAX_SECS, CHILD_PAGES_MAX, FOLLOWED_AT_A_TIME, FOLLOWED_SECS_MAX, MISSED_SECS_MAX,
 };
+use crate::ownership::has_others;
 use crate::upstream::{JobRef, JobSeen, Upstream};
 
 /// How a followed job stands.
@@ -90,7 +92,7 @@ impl<U: Upstream> Gateway<U> {
             Stand::Missing if is_missed => lost(job.clone(), "notFound"),
             Stand::UnderWay { is_mismatched: true } if !is_late => {
                 let by = (followed.connection.as_str(), followed.account.as_deref());
-                if let Some(cause) = cause(&followed) {
+                if let Some(cause) = record_of(&followed) {
                     self.stop_mismatch(by, &job, cause).await;
                 }
                 return;
@@ -237,7 +239,12 @@ impl<U: Upstream> Gateway<U> {
         let now = self.clock.now();
         let mut owned = seen.owns.clone();
         owned.push(Owned::job(&seen.job.project, &seen.job.job));
-        let owner = Owner { principal: followed.principal.clone(), record: followed.record.clone() };
+        let excluded_by = left_out_by(followed, &seen, parent.is_some());
+        let owner = Owner {
+            principal: followed.principal.clone(),
+            record: followed.record.clone(),
+            excluded_by: excluded_by.clone(),
+        };
         if self.owners.claim(Claim { owned, owner, at: now, follow: None, spent: None }).await.is_err() {
             return false;
         }
@@ -262,7 +269,7 @@ impl<U: Upstream> Gateway<U> {
             (false, _) => Outcome::Unknown,
         };
         let rulebook = self.rulebook();
-        let draft = IntentDraft {
+        let mut draft = IntentDraft {
             session,
             kind: RecordKind::Job,
             received: now,
@@ -284,9 +291,14 @@ impl<U: Upstream> Gateway<U> {
                 ..Decision::default()
             },
             text: StatementText { sql: seen.sql, ..StatementText::default() },
-            caused_by: followed.record.parse::<RecordId>().ok(),
+            caused_by: record_of(followed),
+            left_out: None,
         };
-        let Ok(open) = self.ledger.open_record(draft, rulebook.recording).await else { return false };
+        let recording = match excluded_by.is_empty() {
+            true => rulebook.recording,
+            false => exclude(&mut draft, &excluded_by, rulebook.recording),
+        };
+        let Ok(open) = self.ledger.open_record(draft, recording).await else { return false };
         let closing = Closing {
             statement,
             job: facts,
@@ -294,6 +306,18 @@ impl<U: Upstream> Gateway<U> {
             ..Closing::new(outcome, seen.status)
         };
         open.close(closing, ledger::Payload::default()).await.is_ok()
+    }
+}
+
+/// The rule that leaves out what is followed, if it ran as what was decided on; empty if none does. A child of a script
+/// is of one of the script's kinds.
+fn left_out_by(followed: &Followed, seen: &JobSeen, is_child: bool) -> String {
+    let decided: Vec<String> = followed.tables.lines().map(str::to_owned).collect();
+    let is_of_another_kind =
+        if is_child { is_another(followed, seen) } else { is_mismatched(followed, seen) };
+    match is_of_another_kind || has_others(&decided, &seen.statement.tables) {
+        true => String::new(),
+        false => followed.excluded_by.clone(),
     }
 }
 
@@ -312,7 +336,15 @@ fn is_another(followed: &Followed, child: &JobSeen) -> bool {
         && !followed.kinds.split(',').any(|kind| kind == ran)
 }
 
-fn cause(followed: &Followed) -> Option<RecordId> {
+fn cause(followed: &Followed) -> Cause {
+    let told = match followed.excluded_by.is_empty() {
+        true => Told::All,
+        false => Told::Excluded(followed.excluded_by.clone()),
+    };
+    Cause { record: record_of(followed), told }
+}
+
+fn record_of(followed: &Followed) -> Option<RecordId> {
     followed.record.parse().ok()
 }
 

@@ -224,7 +224,8 @@ impl<U: Upstream> Gateway<U> {
     }
 
     async fn keep(&self, held: &Held, rest: &Rest) -> Result<Option<Arc<Held>>, Refusal> {
-        let owner = Owner { principal: held.owner(), record: held.id.to_string() };
+        let owner =
+            Owner { principal: held.owner(), record: held.id.to_string(), excluded_by: String::new() };
         let owned: Vec<Owned> = held.job.iter().map(|job| Owned::job(&job.project, &job.job)).collect();
         if let Some(job) = &held.job {
             let claim =

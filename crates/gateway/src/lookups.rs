@@ -3,11 +3,12 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use record::{Footprint, RecordId, Timestamp};
+use record::{Footprint, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::admission::Cause;
 use crate::exchange::Gateway;
 use crate::request::Request;
 use crate::upstream::{Action, DryRun, Estimating, Needs, Object, Question, Upstream};
@@ -114,7 +115,7 @@ impl<U: Upstream> Gateway<U> {
         footprint: Footprint,
         (needs, known, columns): (Needs, &mut Definitions, bool),
         by: (&str, Option<&str>),
-        cause: RecordId,
+        cause: Cause,
     ) -> Footprint {
         let mut seen = HashSet::new();
         let mut asked = 0;
@@ -133,7 +134,7 @@ impl<U: Upstream> Gateway<U> {
                 let definition = match (known.get(&object), asked <= OBJECTS_MAX && !is_late) {
                     (Some(known), _) if !is_late => known.clone(),
                     (None, true) => {
-                        let asked = self.definition(&object, by, cause);
+                        let asked = self.definition(&object, by, cause.clone());
                         tokio::time::timeout_at(until, asked).await.unwrap_or_default()
                     }
                     (Some(_), _) | (None, false) => Arc::default(),
@@ -152,12 +153,7 @@ impl<U: Upstream> Gateway<U> {
         footprint
     }
 
-    async fn definition(
-        &self,
-        object: &Object,
-        by: (&str, Option<&str>),
-        cause: RecordId,
-    ) -> Arc<Definition> {
+    async fn definition(&self, object: &Object, by: (&str, Option<&str>), cause: Cause) -> Arc<Definition> {
         match self.upstream.ask_object(object) {
             Some(question) => self.asked(Asked::Object(object.clone()), question, by, cause).await,
             None => Arc::default(),
@@ -171,7 +167,7 @@ impl<U: Upstream> Gateway<U> {
         request: &Request,
         known: &Definitions,
         by: (&str, Option<&str>),
-        cause: RecordId,
+        cause: Cause,
     ) -> DryRun {
         let question = match self.upstream.ask_dry_run(action, request) {
             Estimating::Ask(question) => question,
@@ -191,7 +187,7 @@ impl<U: Upstream> Gateway<U> {
         asked: Asked,
         question: Question,
         by: (&str, Option<&str>),
-        cause: RecordId,
+        cause: Cause,
     ) -> Arc<Definition> {
         let now = self.clock.now();
         let key = ((by.0.to_owned(), by.1.map(str::to_owned)), asked);
@@ -199,7 +195,7 @@ impl<U: Upstream> Gateway<U> {
             return known;
         }
         // A question of the gateway's own is an exchange, which asks nothing in turn.
-        let probed = Box::pin(self.probe(by, question, Some(cause))).await;
+        let probed = Box::pin(self.probe(by, question, cause)).await;
         let definition = Arc::new(probed.map(|probed| (probed.status, probed.body)));
         self.lookups.keep(key, definition.clone(), now);
         definition

@@ -4,9 +4,9 @@
 
 use ledger::OpenRecord;
 use policy::RowsMost;
-use record::{Actor, RecordId, SessionId, Timestamp};
+use record::{Actor, RecordId, SessionId, Statement, Timestamp};
 use state::{Claim, Claimed, Followed, Owned, OwnedKind, Owner, Owners, Payer, Spent};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use crate::admission::Permit;
@@ -14,7 +14,7 @@ use crate::exchange::Gateway;
 use crate::histories::Ended;
 use crate::limits::{FIRST_ASKED_AFTER_SECS, RETRIES_MAX, RETRY_SECS};
 use crate::refusal::{Reason, Refusal};
-use crate::upstream::{Access, AnswerBody, JobRef, Learnt, Touch, Upstream};
+use crate::upstream::{Access, Action, AnswerBody, JobRef, Learnt, Touch, Upstream};
 
 /// Who asks, as far as what comes of it belongs to somebody.
 #[derive(Debug)]
@@ -62,6 +62,10 @@ pub(crate) struct Claims {
     undo: Vec<String>,
     /// How many rows the result may have.
     rows: Option<RowsMost>,
+    /// The rule that leaves it out of the record; empty if none does.
+    excluded_by: String,
+    /// Of what is left out: the tables that were decided on.
+    tables: Vec<String>,
 }
 
 impl Claims {
@@ -78,6 +82,8 @@ impl Claims {
             fingerprint: String::new(),
             undo: Vec::new(),
             rows: None,
+            excluded_by: String::new(),
+            tables: Vec::new(),
         }
     }
 
@@ -88,6 +94,8 @@ impl Claims {
         self.kinds.clone_from(&judged.kinds);
         self.fingerprint.clone_from(&judged.fingerprint);
         self.rows.clone_from(&judged.rows);
+        self.excluded_by.clone_from(&judged.excluded_by);
+        self.tables.clone_from(&judged.tables);
         self
     }
 
@@ -136,6 +144,11 @@ impl Claims {
         learnt.under_way.clone().filter(|_| differs)
     }
 
+    /// Tells if what a rule leaves out ran as another kind of statement than was decided on, or on other tables.
+    fn is_another(&self, ran: &Statement) -> bool {
+        !self.excluded_by.is_empty() && (!ran.decided_as.is_empty() || has_others(&self.tables, &ran.tables))
+    }
+
     /// What puts back the tables that it changes.
     pub(crate) fn undo(&self) -> &[String] {
         &self.undo
@@ -147,12 +160,21 @@ impl Claims {
     }
 
     /// Claims what an answer taught. False if that can't be made durable: then the answer must not leave.
-    pub(crate) async fn learn(&self, learnt: &mut Learnt, now: Timestamp) -> bool {
+    pub(crate) async fn learn(&mut self, learnt: &mut Learnt, now: Timestamp) -> bool {
         let ran = &mut learnt.statement;
         ran.undo.clone_from(&self.undo);
         if !self.decided.is_empty() && !ran.kind.is_empty() && ran.kind != self.decided {
             tracing::error!(record = %self.record, decided = self.decided, ran = ran.kind, "BigQuery ran another statement");
             ran.decided_as.clone_from(&self.decided);
+        }
+        learnt.is_another = self.is_another(&learnt.statement);
+        if learnt.is_another {
+            tracing::error!(record = %self.record, "what a rule leaves out ran as something else: it is recorded");
+            self.excluded_by.clear();
+            if let Err(error) = self.owners.tell(self.record.to_string()).await {
+                tracing::error!(%error, "what an answer taught can't be claimed");
+                return false;
+            }
         }
         let owned = std::mem::take(&mut learnt.owns);
         let under_way = learnt.under_way.take();
@@ -186,7 +208,11 @@ impl Claims {
     }
 
     fn owner(&self) -> Owner {
-        Owner { principal: self.asker.principal.clone(), record: self.record.to_string() }
+        Owner {
+            principal: self.asker.principal.clone(),
+            record: self.record.to_string(),
+            excluded_by: self.excluded_by.clone(),
+        }
     }
 
     fn claim(&self, owned: Vec<Owned>, follow: Option<&JobRef>, now: Timestamp) -> Claim {
@@ -203,6 +229,8 @@ impl Claims {
             decided: self.decided.clone(),
             fingerprint: self.fingerprint.clone(),
             kinds: self.kinds.join(","),
+            excluded_by: self.excluded_by.clone(),
+            tables: self.tables.join("\n"),
             actor: serde_json::to_string(&self.asker.actor).expect("an actor is JSON"),
             next_at: now.plus_secs(FIRST_ASKED_AFTER_SECS),
             asked: 0,
@@ -250,6 +278,26 @@ impl<U: Upstream> Gateway<U> {
         Ok(())
     }
 
+    /// The rule that leaves out what a request asks for: a job's state or rows, a stream. A request that says something of
+    /// its own, or asks for something else too, is judged by itself.
+    pub(crate) async fn excluded_with(&self, action: &Action<U::Plan>) -> Result<Option<String>, Refusal> {
+        if action.text.sql.is_some() || action.starts.is_some() {
+            return Ok(None);
+        }
+        let mut rule = None;
+        for touch in &action.touches {
+            let owner = self.owners.owner(&touch.owned).await.map_err(|error| {
+                tracing::error!(%error, "owners can't be read");
+                Refusal::unrecorded()
+            })?;
+            match owner {
+                Some(owner) if !owner.excluded_by.is_empty() => rule = Some(owner.excluded_by),
+                _ => return Ok(None),
+            }
+        }
+        Ok(rule)
+    }
+
     /// The record of the exchange that this one repeats: the same principal sent the same mark, or starts the
     /// job that it started before.
     pub(crate) async fn repeats(
@@ -267,6 +315,12 @@ impl<U: Upstream> Gateway<U> {
         }
         self.retries.first(&format!("{}\0{}", asker.principal, retry?), record, self.clock.now())
     }
+}
+
+/// Tells if tables were reached that were not decided on, where those that were are known.
+pub(crate) fn has_others<'a>(decided: impl IntoIterator<Item = &'a String>, ran: &[String]) -> bool {
+    let decided: HashSet<&String> = decided.into_iter().collect();
+    !decided.is_empty() && ran.iter().any(|table| !decided.contains(table))
 }
 
 /// Made by this gateway, for somebody else.

@@ -506,6 +506,7 @@ fn closing(times: &Times, learnt: Learnt, wire_bytes: u64) -> Closing {
         status: Status { http: Some(times.http), ..learnt.status },
         schema: learnt.schema,
         released: None,
+        is_another: learnt.is_another,
     }
 }
 
@@ -513,7 +514,7 @@ fn closing(times: &Times, learnt: Learnt, wire_bytes: u64) -> Closing {
 async fn refused_for_its_rows<U: Upstream>(
     gateway: &Gateway<U>,
     open: OpenRecord,
-    claims: Claims,
+    mut claims: Claims,
     body: Box<dyn AnswerBody>,
     (refusal, times, manner): (Refusal, &Times, Manner),
 ) -> Reply {

@@ -3,12 +3,12 @@
 
 use approvals::Held;
 use identity::Identified;
-use policy::{Estimate, History, Question};
+use policy::{Estimate, History, Question, RecordAs};
 use record::{Deed, Footprint, Knowledge, PrincipalKind, Timestamp};
 use state::Spending;
 use std::collections::BTreeSet;
 
-use crate::admission::{Known, header};
+use crate::admission::{Cause, Known, Told, header};
 use crate::exchange::Gateway;
 use crate::hold::{Demanded, Met};
 use crate::lookups::Definitions;
@@ -41,6 +41,17 @@ impl<P> Case<'_, P> {
 
     fn is_agent(&self) -> bool {
         self.who.principal.kind == PrincipalKind::Agent
+    }
+
+    /// For the record of a question that is asked before all is decided: it tells nothing of what a rule leaves out, or
+    /// may yet.
+    fn cause(&self, so_far: &policy::Ruling) -> Cause {
+        let told = match &so_far.recording {
+            Some((RecordAs::Excluded, rule)) => Told::Excluded(rule.clone()),
+            _ if self.rulebook.rules.excludes() => Told::Undecided,
+            _ => Told::All,
+        };
+        Cause { record: Some(self.marks.record), told }
     }
 
     fn decide(&self, footprint: &Footprint, estimate: Estimate<'_>, history: History) -> policy::Ruling {
@@ -95,7 +106,8 @@ impl<U: Upstream> Gateway<U> {
         known.ruling = case.decide(&footprint, Estimate::default(), history);
         let mut dry_run = DryRun { location: action.location.clone(), ..DryRun::default() };
         if is_to_be_asked(&known.ruling, &footprint) {
-            let answer = self.dry_run(action, request, &definitions, case.asker.by(), marks.record).await;
+            let answer =
+                self.dry_run(action, request, &definitions, case.asker.by(), case.cause(&known.ruling)).await;
             check_against(&mut footprint, &answer);
             let estimate = match answer.bytes {
                 Some(bytes) => Estimate::of(bytes),
@@ -172,13 +184,16 @@ impl<U: Upstream> Gateway<U> {
         let needs = Needs { tables, routines: tables || is_agent || unseen, models: is_agent, columns };
         if needs != Needs::default() {
             let found = (needs, &mut *known, false);
-            footprint = self.look_up(footprint, found, case.asker.by(), case.marks.record).await;
+            footprint =
+                self.look_up(footprint, found, case.asker.by(), case.cause(&policy::Ruling::default())).await;
         }
         // Which columns it touches can be told once it is known which ones there are.
         let is_about_tables = |deed: &Deed| !deed.read.is_empty() || !deed.written.is_empty();
         if columns && footprint.statements.iter().any(is_about_tables) {
             let again = self.upstream.describe(case.action, Some(known)).await;
-            footprint = self.look_up(again, (needs, known, true), case.asker.by(), case.marks.record).await;
+            footprint = self
+                .look_up(again, (needs, known, true), case.asker.by(), case.cause(&policy::Ruling::default()))
+                .await;
         }
         self.lookups.changed(footprint.changed(), case.now);
         Ok(footprint)

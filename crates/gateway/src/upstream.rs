@@ -458,6 +458,8 @@ pub struct Learnt {
     pub under_way: Option<JobRef>,
     /// What follows the body.
     pub trailers: Option<HeaderMap>,
+    /// It ran as something else than what a rule leaves out of the record.
+    pub is_another: bool,
 }
 
 /// The upstream broke off.

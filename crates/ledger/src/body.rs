@@ -178,6 +178,7 @@ fn bare(body: &LeafBody) -> LeafBody {
             status: status(&outcome.status),
             uploaded: outcome.uploaded.clone(),
             location: outcome.location.clone(),
+            left_out: None,
             ..*outcome.as_ref()
         })),
         LeafBody::Event(event) => LeafBody::Event(Box::new(Event {
@@ -318,6 +319,7 @@ mod tests {
             location: String::new(),
             result: ResultFacts::default(),
             status: Status::default(),
+            left_out: None,
         };
         LeafBody::Outcome(Box::new(outcome))
     }

@@ -439,8 +439,10 @@ impl Index {
                 Err(error) => Err(error),
             }
         };
-        let sql = open(&blobs.intent_text)?.and_then(|text| text.sql);
-        let message = open(&blobs.outcome_text)?.map(|text| text.message).filter(|text| !text.is_empty());
+        let asked = open(&blobs.intent_text)?.unwrap_or_default();
+        let ended = open(&blobs.outcome_text)?.unwrap_or_default();
+        let sql = asked.sql.or(ended.sql);
+        let message = Some(ended.message).filter(|text| !text.is_empty());
         if sql.is_none() && message.is_none() {
             return Ok(None);
         }

@@ -1,8 +1,8 @@
 //! Leaves into records: what the intent said and what the outcome taught.
 
 use record::{
-    Decision, Digest, Effect, Event, Integrity, Intent, Job, OutcomeLeaf, Record, RequestFacts, ResultFacts,
-    SessionId, Statement, Target, Task, Times, Timestamp,
+    Decision, Digest, Effect, Event, Integrity, Intent, Job, LeftOut, OutcomeLeaf, Record, RequestFacts,
+    ResultFacts, SessionId, Statement, Target, Task, Times, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +36,11 @@ const VERSION: &str = "hansard.record/1";
 pub(crate) fn exchange(opened: Opened, closing: &At, outcome: OutcomeLeaf) -> Record {
     let Opened { intent, seq, mut cut } = opened;
     cut.extend(closing.cut.clone());
+    let mut intent = intent;
+    if let Some(left_out) = outcome.left_out {
+        let LeftOut { kind, request, statement, job, labels } = *left_out;
+        intent = Intent { kind, request, statement, job, task: Task { labels, ..intent.task }, ..intent };
+    }
     let mut request = intent.request;
     if let Some(uploaded) = outcome.uploaded {
         request.bytes = request.bytes.max(uploaded.bytes);

@@ -16,6 +16,7 @@ mod checkpoint;
 mod gap;
 mod failpoint;
 mod writer;
+mod drafts;
 mod recorder;
 mod join;
 mod recover;
@@ -29,14 +30,15 @@ pub mod fuzzing;
 #[cfg(test)]
 mod older;
 
+pub use drafts::{Closing, EventDraft, IntentDraft, LeftOutDraft};
 #[cfg(debug_assertions)]
 pub use failpoint::arm_failpoint;
 pub use failpoint::{FAILPOINTS, failpoint};
 pub use index::{INDEX_WAIT_MAX, SqlError, SqlRow};
 pub use layout::{Layout, LockError};
 pub use recorder::{
-    ClosedRecord, Closing, Durability, EventDraft, IntentDraft, Ledger, LedgerConfig, LedgerError,
-    OpenRecord, Recording, UploadRecorder, WINDOW_BYTES,
+    ClosedRecord, Durability, Ledger, LedgerConfig, LedgerError, OpenRecord, Recording, UploadRecorder,
+    WINDOW_BYTES,
 };
 pub use retention::{Dropped, Retention};
 pub use sealing::{NoPacking, Payload, Unpacking, sha256};

@@ -91,6 +91,7 @@ fn a_folder_with_leaves_of_the_version_before_goes_on() {
             decision: Decision::default(),
             text: crate::StatementText::default(),
             caused_by: None,
+            left_out: None,
         };
         let kept = crate::Recording { results: Retained::Hash, uploads: Retained::Hash, is_excluded: false };
         let record = ledger.open_record(draft, kept).await.unwrap();

@@ -3,12 +3,10 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use record::{
-    Actor, BlobClass, Client, Clock, Decision, Digest, Event, Intent, Job, LeafBody, Outcome, OutcomeLeaf,
-    RecordId, RecordKind, RequestFacts, ResultFacts, Retained, SessionId, Statement, Status, Target, Task,
-    Timestamp, Uploaded, Window,
+    BlobClass, Clock, Digest, Event, Job, LeafBody, Outcome, OutcomeLeaf, RecordId, ResultFacts, Retained,
+    SessionId, Statement, Status, Timestamp, Uploaded, Window,
 };
 use registry::{Vault, VaultError};
-use serde_json::Value;
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::append::{Append, Blobs, Digests};
 use crate::body::Body;
+use crate::drafts::{Closing, EventDraft, IntentDraft, LeftOutDraft};
 use crate::index::Index;
 use crate::layout::{Layout, LockError};
 use crate::recover;
@@ -94,91 +93,6 @@ pub struct Ledger {
     /// Records that were still open when the folder was opened, and are closed as `interrupted` now.
     pub interrupted: u64,
     _lock: File,
-}
-
-/// What opens a record.
-pub struct IntentDraft {
-    pub session: SessionId,
-    pub kind: RecordKind,
-    pub received: Timestamp,
-    pub actor: Actor,
-    pub client: Client,
-    pub task: Task,
-    pub target: Target,
-    pub request: RequestFacts,
-    pub statement: Statement,
-    pub job: Job,
-    pub decision: Decision,
-    pub text: StatementText,
-    pub caused_by: Option<RecordId>,
-}
-
-impl IntentDraft {
-    /// Its leaf's body.
-    fn into_intent(self: Box<Self>, id: RecordId) -> Box<Intent> {
-        Box::new(Intent {
-            id,
-            kind: self.kind,
-            received: self.received,
-            actor: self.actor,
-            client: self.client,
-            task: self.task,
-            target: self.target,
-            request: self.request,
-            statement: self.statement,
-            job: self.job,
-            decision: self.decision,
-            caused_by: self.caused_by,
-        })
-    }
-}
-
-/// A record in one leaf.
-pub struct EventDraft {
-    /// An id that was given out before; else a new one.
-    pub id: Option<RecordId>,
-    pub session: SessionId,
-    pub kind: RecordKind,
-    pub actor: Actor,
-    pub client: Client,
-    pub status: Status,
-    pub outcome: Outcome,
-    pub event: Value,
-}
-
-/// What closes a record, beyond what it counted itself.
-pub struct Closing {
-    pub outcome: Outcome,
-    pub forwarded: Option<Timestamp>,
-    pub first_byte: Option<Timestamp>,
-    pub statement: Statement,
-    pub job: Job,
-    pub location: String,
-    pub rows: Option<u64>,
-    pub wire_bytes: u64,
-    pub status: Status,
-    pub schema: Option<Value>,
-    /// Decoded bytes that were given to the client, where that may be less than what was recorded for it.
-    pub released: Option<u64>,
-}
-
-impl Closing {
-    /// With nothing known but how it ended.
-    pub fn new(outcome: Outcome, status: Status) -> Self {
-        Self {
-            outcome,
-            forwarded: None,
-            first_byte: None,
-            statement: Statement::default(),
-            job: Job::default(),
-            location: String::new(),
-            rows: None,
-            wire_bytes: 0,
-            status,
-            schema: None,
-            released: None,
-        }
-    }
 }
 
 impl Ledger {
@@ -288,10 +202,11 @@ impl Ledger {
     pub async fn open_record_as(
         &self,
         id: RecordId,
-        draft: Box<IntentDraft>,
+        mut draft: Box<IntentDraft>,
         recording: Recording,
     ) -> Result<OpenRecord, LedgerError> {
         let session = draft.session;
+        let left_out = draft.left_out.take();
         let blobs = Blobs { text: self.seal_text(session, &draft.text).await, ..Blobs::default() };
         let now = self.clock.now();
         let body = Body::prepare(LeafBody::Intent(draft.into_intent(id)), &self.sealer, session, now).await;
@@ -301,6 +216,7 @@ impl Ledger {
             id,
             session,
             recording,
+            left_out,
             queue: Some(queue),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),
@@ -455,6 +371,7 @@ pub struct OpenRecord {
     id: RecordId,
     session: SessionId,
     recording: Recording,
+    left_out: Option<Box<LeftOutDraft>>,
     queue: Option<mpsc::Sender<Command>>,
     sealer: Arc<Sealer>,
     clock: Arc<dyn Clock>,
@@ -618,6 +535,14 @@ impl OpenRecord {
     /// Makes the outcome durable, with the last part of the reply. When this returns, that part and the end may
     /// be released.
     pub async fn close(mut self, closing: Closing, last: Payload) -> Result<ClosedRecord, LedgerError> {
+        let left_out = self.left_out.take().filter(|_| closing.is_another);
+        if let Some(left_out) = &left_out {
+            self.recording.is_excluded = false;
+            // What left before can't be kept any more.
+            if self.result.windows == 0 {
+                self.recording.results = left_out.results;
+            }
+        }
         let closing = self.kept(closing);
         let mut data = None;
         if !last.bytes.is_empty() {
@@ -627,16 +552,18 @@ impl OpenRecord {
                 data = Some(self.seal(BlobClass::Rows, last).await);
             }
         }
-        let text = StatementText {
-            message: closing.status.message.clone(),
-            schema: closing.schema.clone(),
-            ..StatementText::default()
+        let (facts, text) = match left_out {
+            Some(left_out) => (Some(Box::new(left_out.facts)), left_out.text),
+            None => (None, StatementText::default()),
         };
+        let text =
+            StatementText { message: closing.status.message.clone(), schema: closing.schema.clone(), ..text };
         let text = match text.is_empty() {
             true => None,
             false => Some(self.seal(BlobClass::Statements, Bytes::from(text.encode()).into()).await),
         };
-        let (outcome, digests) = self.outcome(closing);
+        let (mut outcome, digests) = self.outcome(closing);
+        outcome.left_out = facts;
         let now = self.clock.now();
         let body = Body::prepare(LeafBody::Outcome(Box::new(outcome)), &self.sealer, self.session, now).await;
         let queue = self.queue.take().expect("taken only here and in drop");
@@ -657,6 +584,7 @@ impl OpenRecord {
                 job: Job::default(),
                 location: String::new(),
                 schema: None,
+                status: Status { message: String::new(), ..closing.status },
                 ..closing
             },
             false => closing,
@@ -674,7 +602,8 @@ impl OpenRecord {
         let digests = Digests {
             result: (kept != Retained::None && self.result.bytes > 0 && is_all)
                 .then(|| self.sealer.digest(BlobClass::Rows, self.result.digest())),
-            upload: (upload.windows > 0).then(|| self.sealer.digest(BlobClass::Uploads, upload.digest())),
+            upload: (upload.windows > 0 && !self.recording.is_excluded)
+                .then(|| self.sealer.digest(BlobClass::Uploads, upload.digest())),
         };
         let outcome = OutcomeLeaf {
             id: self.id,
@@ -696,6 +625,7 @@ impl OpenRecord {
                 ..ResultFacts::default()
             },
             status: Status { message: String::new(), ..closing.status },
+            left_out: None,
         };
         (outcome, digests)
     }

@@ -95,6 +95,7 @@ pub(crate) fn close_open_records(ledger: &Ledger) -> Result<u64, LedgerError> {
                 ..ResultFacts::default()
             },
             status: Status { reason: "interrupted".to_owned(), ..Status::default() },
+            left_out: None,
         };
         ledger.append_blocking(session, LeafBody::Outcome(Box::new(outcome)))?;
     }

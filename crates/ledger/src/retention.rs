@@ -7,9 +7,10 @@ use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::drafts::EventDraft;
 use crate::index::{first_n, sql};
 use crate::leaves::Leaves;
-use crate::recorder::{EventDraft, Ledger, LedgerError, io};
+use crate::recorder::{Ledger, LedgerError, io};
 use crate::segment::sync_folder;
 
 /// How long each class is kept, in seconds; absent = for ever.

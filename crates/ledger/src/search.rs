@@ -217,14 +217,16 @@ impl Ledger {
 
     fn fill_texts(&self, found: FoundRow) -> Result<Record, LedgerError> {
         let mut record = found.record;
-        if let Some(text) = self.open_text(record.session, found.intent_text)? {
-            record.statement.sql = text.sql;
-            record.statement.params = text.params;
+        for blob in [found.intent_text, found.outcome_text] {
+            let Some(text) = self.open_text(record.session, blob)? else { continue };
+            // The request's texts lie in the outcome's where they were left out at first.
+            if text.sql.is_some() {
+                record.statement.sql = text.sql;
+                record.statement.params = text.params;
+            }
             if !text.body.is_empty() {
                 record.request.body = Some(String::from_utf8_lossy(&text.body).into_owned());
             }
-        }
-        if let Some(text) = self.open_text(record.session, found.outcome_text)? {
             record.status.message = text.message;
         }
         Ok(record)

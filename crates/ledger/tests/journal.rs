@@ -82,6 +82,7 @@ fn intent(session: SessionId, sql: &str) -> IntentDraft {
         decision: Decision { effect: Effect::Allow, ..Decision::default() },
         text: StatementText { sql: Some(sql.to_owned()), ..StatementText::default() },
         caused_by: None,
+        left_out: None,
     }
 }
 

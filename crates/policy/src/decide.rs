@@ -262,6 +262,11 @@ impl Policy {
         self.reads_spending
     }
 
+    /// Whether some rule leaves exchanges out of the record.
+    pub fn excludes(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.action, RuleAction::Record(RecordAs::Excluded)))
+    }
+
     /// The rules.
     pub fn rules(&self) -> &[Rule] {
         &self.rules

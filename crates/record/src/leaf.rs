@@ -193,6 +193,19 @@ pub struct OutcomeLeaf {
     pub result: ResultFacts,
     /// Without its message, which lies in the leaf's text.
     pub status: Status,
+    /// Set where the intent was left out by a rule and it ran as something else than was decided on: what was left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<Box<LeftOut>>,
+}
+
+/// What a rule leaves out of an intent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeftOut {
+    pub kind: RecordKind,
+    pub request: RequestFacts,
+    pub statement: Statement,
+    pub job: Job,
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Bytes that a client uploaded.

@@ -14,7 +14,7 @@ pub use footprint::{Access, Deed, Footprint, Knowledge};
 pub use id::{Digest, RecordId, SessionId};
 pub use leaf::{
     BlobClass, BlobRef, Event, Intent, LEAF_BYTES_MAX, LEAF_BYTES_READ_MAX, LEAF_VERSION, Leaf, LeafBody,
-    More, OutcomeLeaf, Refs, Uploaded, Window,
+    LeftOut, More, OutcomeLeaf, Refs, Uploaded, Window,
 };
 pub use principal::{Principal, PrincipalKind};
 pub use record::{

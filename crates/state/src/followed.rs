@@ -28,6 +28,10 @@ pub struct Followed {
     pub kinds: String,
     /// The statement's fingerprint; empty where it was not read.
     pub fingerprint: String,
+    /// The rule that leaves it out of the record; empty if none does.
+    pub excluded_by: String,
+    /// Of what is left out: the tables that were decided on, each on a line.
+    pub tables: String,
     /// The account that started it, if not the connection's own.
     pub account: Option<String>,
     /// When it is to be asked next.
@@ -40,8 +44,8 @@ pub struct Followed {
 pub(crate) fn insert(db: &Connection, job: &Followed) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO followed (project, job, location, connection, principal, record, session, actor, next_at,
-            asked, since, account, task, decided, fingerprint, kinds)
-            VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)
+            asked, since, account, task, decided, fingerprint, kinds, excluded_by, tables)
+            VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)
          ON CONFLICT (project, job) DO UPDATE SET next_at = min(next_at, excluded.next_at),
             location = CASE WHEN location = '' THEN excluded.location ELSE location END",
     )?
@@ -61,7 +65,9 @@ pub(crate) fn insert(db: &Connection, job: &Followed) -> rusqlite::Result<()> {
         job.task,
         job.decided,
         job.fingerprint,
-        job.kinds
+        job.kinds,
+        job.excluded_by,
+        job.tables
     ])
     .map(|_| ())
 }
@@ -72,7 +78,7 @@ impl State {
         let db = self.db();
         let mut query = db.prepare_cached(
             "SELECT project, job, location, connection, principal, record, session, actor, next_at, asked, since, account, task,
-                decided, fingerprint, kinds
+                decided, fingerprint, kinds, excluded_by, tables
              FROM followed WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2",
         )?;
         let rows = query.query_map(params![now.micros(), limit as i64], |row| {
@@ -93,6 +99,8 @@ impl State {
                 decided: row.get(13)?,
                 fingerprint: row.get(14)?,
                 kinds: row.get(15)?,
+                excluded_by: row.get(16)?,
+                tables: row.get(17)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

@@ -44,13 +44,14 @@ CREATE TABLE IF NOT EXISTS uploads (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS owned (
     kind TEXT NOT NULL, name TEXT NOT NULL, principal TEXT NOT NULL, record TEXT NOT NULL, at INTEGER NOT NULL,
-    PRIMARY KEY (kind, name)
+    excluded_by TEXT NOT NULL DEFAULT '', PRIMARY KEY (kind, name)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS followed (
     project TEXT NOT NULL, job TEXT NOT NULL, location TEXT NOT NULL, connection TEXT NOT NULL,
     principal TEXT NOT NULL, record TEXT NOT NULL, session TEXT NOT NULL, actor TEXT NOT NULL,
     next_at INTEGER NOT NULL, asked INTEGER NOT NULL, since INTEGER NOT NULL, account TEXT, task TEXT NOT NULL,
-    decided TEXT NOT NULL, fingerprint TEXT NOT NULL, kinds TEXT NOT NULL,
+    decided TEXT NOT NULL, fingerprint TEXT NOT NULL, kinds TEXT NOT NULL, excluded_by TEXT NOT NULL DEFAULT '',
+    tables TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (project, job)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS logins (
@@ -76,6 +77,9 @@ const ADDED: &[(&str, &str, &str)] = &[
     ("followed", "decided", "TEXT NOT NULL DEFAULT ''"),
     ("followed", "fingerprint", "TEXT NOT NULL DEFAULT ''"),
     ("followed", "kinds", "TEXT NOT NULL DEFAULT ''"),
+    ("followed", "excluded_by", "TEXT NOT NULL DEFAULT ''"),
+    ("followed", "tables", "TEXT NOT NULL DEFAULT ''"),
+    ("owned", "excluded_by", "TEXT NOT NULL DEFAULT ''"),
     ("spent", "seen", "INTEGER NOT NULL DEFAULT 0"),
 ];
 

@@ -60,6 +60,8 @@ pub struct Owner {
     /// Provider and id.
     pub principal: String,
     pub record: String,
+    /// The rule that leaves that record out, and so everything that belongs to it; empty if none does.
+    pub excluded_by: String,
 }
 
 /// Somebody's claim to things that nobody owns yet.
@@ -99,6 +101,8 @@ enum Work {
     Claim(Box<Claim>),
     /// Gives back what a claim was the first to own.
     Release(Vec<Owned>, Owner),
+    /// What this record owns is left out no longer.
+    Tell(String),
 }
 
 #[derive(Default)]
@@ -162,6 +166,11 @@ impl Owners {
         let stopped = || ClaimError("stopped".to_owned());
         self.queue.send(Asked { what, done }).await.map_err(|_| stopped())?;
         result.await.map_err(|_| stopped())?
+    }
+
+    /// What an exchange owns is left out no longer: it ran as something else than what a rule leaves out.
+    pub async fn tell(&self, record: String) -> Result<(), ClaimError> {
+        self.ask(Work::Tell(record)).await.map(|_| ())
     }
 
     /// Whose it is.
@@ -230,6 +239,9 @@ fn commit(state: &State, known: &Known, round: Vec<Asked>) {
                         new.iter().for_each(|owned| known.remember(owned.clone(), claim.owner.clone()));
                     }
                     (Work::Claim(_), Claimed::Taken(_)) => {}
+                    (Work::Tell(record), _) => {
+                        known.all().retain(|_, owner| owner.record != record);
+                    }
                     (Work::Release(owned, _), _) => owned.iter().for_each(|owned| {
                         known.all().remove(owned);
                     }),
@@ -247,6 +259,12 @@ fn commit(state: &State, known: &Known, round: Vec<Asked>) {
 fn apply(db: &Transaction<'_>, work: &Work) -> rusqlite::Result<Claimed> {
     match work {
         Work::Claim(claim) => claim_all(db, claim),
+        Work::Tell(record) => {
+            for table in ["owned", "followed"] {
+                db.execute(&format!("UPDATE {table} SET excluded_by = '' WHERE record = ?1"), [record])?;
+            }
+            Ok(Claimed::Owned { new: Vec::new() })
+        }
         Work::Release(all, owner) => {
             for owned in all {
                 db.prepare_cached(
@@ -278,11 +296,12 @@ fn claim_all(db: &Transaction<'_>, claim: &Claim) -> rusqlite::Result<Claimed> {
         }
     }
     let mut insert = db.prepare_cached(
-        "INSERT INTO owned (kind, name, principal, record, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO owned (kind, name, principal, record, at, excluded_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     for owned in &new {
-        let Owner { principal, record } = &claim.owner;
-        insert.execute(params![owned.kind.as_str(), owned.name, principal, record, claim.at.micros()])?;
+        let Owner { principal, record, excluded_by } = &claim.owner;
+        let at = claim.at.micros();
+        insert.execute(params![owned.kind.as_str(), owned.name, principal, record, at, excluded_by])?;
     }
     if let Some(job) = &claim.follow {
         crate::followed::insert(db, job)?;
@@ -294,9 +313,9 @@ fn claim_all(db: &Transaction<'_>, claim: &Claim) -> rusqlite::Result<Claimed> {
 }
 
 fn find(db: &rusqlite::Connection, owned: &Owned) -> rusqlite::Result<Option<Owner>> {
-    db.prepare_cached("SELECT principal, record FROM owned WHERE kind = ?1 AND name = ?2")?
+    db.prepare_cached("SELECT principal, record, excluded_by FROM owned WHERE kind = ?1 AND name = ?2")?
         .query_row(params![owned.kind.as_str(), owned.name], |row| {
-            Ok(Owner { principal: row.get(0)?, record: row.get(1)? })
+            Ok(Owner { principal: row.get(0)?, record: row.get(1)?, excluded_by: row.get(2)? })
         })
         .optional()
 }
@@ -325,7 +344,11 @@ mod tests {
         let owners = Owners::start(state.clone());
         let claim = |principal: &str, record: &str, job: &str| Claim {
             owned: vec![Owned::job("p", job)],
-            owner: Owner { principal: principal.to_owned(), record: record.to_owned() },
+            owner: Owner {
+                principal: principal.to_owned(),
+                record: record.to_owned(),
+                excluded_by: String::new(),
+            },
             at: Timestamp::from_secs(1),
             follow: None,
             spent: None,
