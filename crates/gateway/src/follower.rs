@@ -9,7 +9,7 @@ use record::{
     Actor, Client, Decision, Effect, Outcome, RecordId, RecordKind, RequestFacts, SessionId, Status, Target,
     Task, Timestamp,
 };
-use state::{Claim, Followed, Owned, Owner, Payer, Spent};
+use state::{Claim, ClaimError, Followed, Owned, Owner, Payer, Spent};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,10 +82,12 @@ impl<U: Upstream> Gateway<U> {
         };
         let is_missed = followed.since.plus_secs(MISSED_SECS_MAX) <= self.clock.now();
         let is_late = followed.since.plus_secs(FOLLOWED_SECS_MAX) <= self.clock.now();
+        let mut children = Vec::new();
         let end = match self.stand(&followed, &job).await {
             Stand::Done(seen) => {
-                if seen.has_children && !self.children(&followed, &job).await {
-                    return;
+                if seen.has_children {
+                    let Some(all) = self.children(&followed, &job).await else { return };
+                    children = all;
                 }
                 *seen
             }
@@ -104,7 +106,13 @@ impl<U: Upstream> Gateway<U> {
         };
         let spent = end.spent.filter(|bytes| *bytes > 0);
         let has_failed = !end.status.reason.is_empty();
-        if self.record_job(&followed, end, None).await {
+        let Ok(excluded_by) = self.left_out_by(&followed, &end, &children).await else { return };
+        for child in children {
+            if !self.record_job(&followed, child, (Some(&job), &excluded_by)).await {
+                return;
+            }
+        }
+        if self.record_job(&followed, end, (None, &excluded_by)).await {
             self.remember_end(&followed, has_failed, spent.unwrap_or(0));
             let state = self.state.clone();
             let at = self.clock.now();
@@ -145,8 +153,8 @@ impl<U: Upstream> Gateway<U> {
         }
     }
 
-    /// Records every child of a script; false if it must be tried again.
-    async fn children(&self, followed: &Followed, parent: &JobRef) -> bool {
+    /// Every child of a script, in the order in which they ran; none if it must be tried again.
+    async fn children(&self, followed: &Followed, parent: &JobRef) -> Option<Vec<JobSeen>> {
         let mut page: Option<String> = None;
         let mut children = Vec::new();
         for _ in 0..CHILD_PAGES_MAX {
@@ -154,25 +162,37 @@ impl<U: Upstream> Gateway<U> {
             let answer = self
                 .probe((&followed.connection, followed.account.as_deref()), question, cause(followed))
                 .await;
-            let Some(seen) = answer
-                .filter(|answer| answer.status == StatusCode::OK)
-                .and_then(|answer| self.upstream.read_jobs(&answer.body))
-            else {
-                return false;
-            };
+            let answer = answer.filter(|answer| answer.status == StatusCode::OK)?;
+            let seen = self.upstream.read_jobs(&answer.body)?;
             children.extend(seen.jobs);
             page = seen.next_page;
             if page.is_none() {
                 break;
             }
         }
-        // Newest first, as BigQuery lists them: the record tells them in the order in which they ran.
-        for child in children.into_iter().rev() {
-            if !self.record_job(followed, child, Some(parent)).await {
-                return false;
-            }
+        // BigQuery lists the newest first.
+        children.reverse();
+        Some(children)
+    }
+
+    /// The rule that leaves out what is followed; empty if none does, or if any of it ran as something else than was decided
+    /// on: then all that belongs to it is told from now on. An error if that can't be made durable.
+    async fn left_out_by(
+        &self,
+        followed: &Followed,
+        end: &JobSeen,
+        children: &[JobSeen],
+    ) -> Result<String, ClaimError> {
+        let decided: Vec<String> = followed.tables.lines().map(str::to_owned).collect();
+        let is_other = |seen: &JobSeen| has_others(&decided, &seen.statement.tables);
+        let is_told = is_mismatched(followed, end)
+            || is_other(end)
+            || children.iter().any(|child| is_another(followed, child) || is_other(child));
+        if followed.excluded_by.is_empty() || !is_told {
+            return Ok(followed.excluded_by.clone());
         }
-        true
+        tracing::error!(job = followed.job, "what a rule leaves out ran as something else: it is recorded");
+        self.owners.tell(followed.record.clone()).await.map(|()| String::new())
     }
 
     /// Whether a script that runs has a child of a kind that was not decided on. Asked only where that stops it.
@@ -232,18 +252,22 @@ impl<U: Upstream> Gateway<U> {
     }
 
     /// One record of a job's end, with the actor of the exchange that started it.
-    async fn record_job(&self, followed: &Followed, seen: JobSeen, parent: Option<&JobRef>) -> bool {
+    async fn record_job(
+        &self,
+        followed: &Followed,
+        seen: JobSeen,
+        (parent, excluded_by): (Option<&JobRef>, &str),
+    ) -> bool {
         let Ok(session) = followed.session.parse::<SessionId>() else { return true };
         let actor: Actor =
             serde_json::from_str(&followed.actor).unwrap_or_else(|_| ledger::Ledger::gateway_actor());
         let now = self.clock.now();
         let mut owned = seen.owns.clone();
         owned.push(Owned::job(&seen.job.project, &seen.job.job));
-        let excluded_by = left_out_by(followed, &seen, parent.is_some());
         let owner = Owner {
             principal: followed.principal.clone(),
             record: followed.record.clone(),
-            excluded_by: excluded_by.clone(),
+            excluded_by: excluded_by.to_owned(),
         };
         if self.owners.claim(Claim { owned, owner, at: now, follow: None, spent: None }).await.is_err() {
             return false;
@@ -296,7 +320,7 @@ impl<U: Upstream> Gateway<U> {
         };
         let recording = match excluded_by.is_empty() {
             true => rulebook.recording,
-            false => exclude(&mut draft, &excluded_by, rulebook.recording),
+            false => exclude(&mut draft, excluded_by, rulebook.recording),
         };
         let Ok(open) = self.ledger.open_record(draft, recording).await else { return false };
         let closing = Closing {
@@ -306,18 +330,6 @@ impl<U: Upstream> Gateway<U> {
             ..Closing::new(outcome, seen.status)
         };
         open.close(closing, ledger::Payload::default()).await.is_ok()
-    }
-}
-
-/// The rule that leaves out what is followed, if it ran as what was decided on; empty if none does. A child of a script
-/// is of one of the script's kinds.
-fn left_out_by(followed: &Followed, seen: &JobSeen, is_child: bool) -> String {
-    let decided: Vec<String> = followed.tables.lines().map(str::to_owned).collect();
-    let is_of_another_kind =
-        if is_child { is_another(followed, seen) } else { is_mismatched(followed, seen) };
-    match is_of_another_kind || has_others(&decided, &seen.statement.tables) {
-        true => String::new(),
-        false => followed.excluded_by.clone(),
     }
 }
 

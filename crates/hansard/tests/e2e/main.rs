@@ -9,6 +9,7 @@ mod columns;
 mod commands;
 mod disk;
 mod evasions;
+mod excluded;
 mod exec;
 mod faults;
 mod held_clients;
