@@ -175,7 +175,10 @@ impl Api {
     pub async fn answer(self: Arc<Self>, request: ApiRequest) -> ApiReply {
         let path: Vec<&str> = request.path.split('/').filter(|part| !part.is_empty()).collect();
         let method = request.method.as_str();
-        let reads_index = matches!(path.first(), Some(&("sessions" | "records" | "query" | "tail")));
+        // What is under way is known from memory: the index may be behind.
+        let is_open = path == ["records"] && read::is_of_open(&request.query);
+        let reads_index =
+            !is_open && matches!(path.first(), Some(&("sessions" | "records" | "query" | "tail")));
         if reads_index && let Err(error) = self.ledger.readable().await {
             return failure(StatusCode::SERVICE_UNAVAILABLE, format!("{error}."));
         }
@@ -230,6 +233,7 @@ pub(crate) fn filter(query: &str) -> Result<Filter, String> {
     let mut members = serde_json::Map::new();
     for (name, value) in pairs(query)? {
         let value = match name.as_str() {
+            "open" => (value == "true").into(),
             "limit" | "from" => {
                 let number: u64 = value.parse().map_err(|_| format!("{name} '{value}' is no number"))?;
                 number.into()

@@ -34,8 +34,18 @@ pub(crate) fn session(api: Arc<Api>, id: &str) -> ApiReply {
     }
 }
 
+/// Tells if a query string asks for what is under way.
+pub(crate) fn is_of_open(query: &str) -> bool {
+    filter(query).is_ok_and(|filter| filter.open)
+}
+
 pub(crate) fn records(api: Arc<Api>, query: &str) -> ApiReply {
     match filter(query) {
+        Ok(filter) if filter.open => lines(move |out| {
+            let mut open = api.ledger.open_records(&filter).into_iter();
+            let _ = open.try_for_each(|record| out.object(&record));
+            Ok(())
+        }),
         Ok(filter) => lines(move |out| {
             api.ledger.records(&filter, |_, record| out.object(&record)).map_err(|error| error.to_string())
         }),

@@ -130,6 +130,9 @@ pub(crate) async fn behind<U: Upstream>(
     failpoint("first_byte");
     let Answer { mut head, mut body, mut presence, manner } = answer;
     let id = open.id();
+    if let Some(progress) = body.progress() {
+        open.show_progress(progress);
+    }
     if head.status.is_client_error() {
         claims.give_back().await;
     }

@@ -428,6 +428,11 @@ pub trait AnswerBody: Send {
         false
     }
 
+    /// How whoever asks what is under way is told how far it is; none where the bytes that passed say it.
+    fn progress(&self) -> Option<ledger::Progress> {
+        None
+    }
+
     /// What was learnt from all of it.
     fn learnt(self: Box<Self>) -> Learnt;
 }

@@ -295,6 +295,9 @@ pub(crate) struct FilterArgs {
 pub(crate) struct RecordsArgs {
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
+    /// What is under way, as far as it has come, not what has ended.
+    #[arg(long)]
+    pub(crate) open: bool,
     /// The newest so many.
     #[arg(long)]
     pub(crate) limit: Option<u64>,

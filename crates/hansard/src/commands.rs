@@ -171,7 +171,7 @@ pub(crate) fn sessions(args: &SessionsArgs) -> Result<(), Failure> {
     query.add("limit", args.limit);
     let mut page = Page::new(
         args.folder.json,
-        &["session", "started", "who", "agent", "task", "records", "errors", "refused", "rows"],
+        &["session", "started", "who", "agent", "task", "open", "records", "errors", "refused", "rows"],
     );
     lines(&args.folder, Question::get(query.path("sessions")), |line| {
         page.line(line, |session| {
@@ -183,6 +183,7 @@ pub(crate) fn sessions(args: &SessionsArgs) -> Result<(), Failure> {
                 who(&text("principal"), &text("actor_kind")),
                 text("agent"),
                 text("task"),
+                count("open"),
                 count("records"),
                 count("errors"),
                 count("refused"),
@@ -206,6 +207,7 @@ fn who(principal: &str, kind: &str) -> String {
 pub(crate) fn records(args: &RecordsArgs) -> Result<(), Failure> {
     let mut query = filter_query(&args.filter);
     query.add("limit", args.limit);
+    query.add("open", args.open.then_some(true));
     let mut page = Page::new(args.folder.json, RECORD_COLUMNS);
     lines(&args.folder, Question::get(query.path("records")), |line| page.line(line, record_row))?;
     page.end()

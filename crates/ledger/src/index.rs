@@ -689,7 +689,7 @@ fn insert_record(db: &Transaction<'_>, n: u64, record: &Record, blobs: &Blobs) -
 }
 
 /// What people search a principal by: the e-mail address, else the id.
-fn principal_of(record: &Record) -> &str {
+pub(crate) fn principal_of(record: &Record) -> &str {
     let said = record.actor.email.as_ref().or(record.actor.id.as_ref());
     said.map_or("", |said| said.value.as_str())
 }

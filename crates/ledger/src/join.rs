@@ -30,7 +30,7 @@ pub(crate) struct Opened {
     pub(crate) cut: BTreeMap<String, u64>,
 }
 
-const VERSION: &str = "hansard.record/1";
+pub(crate) const VERSION: &str = "hansard.record/1";
 
 /// The record that an intent and its outcome make. Texts, rows and digests are filled in when read.
 pub(crate) fn exchange(opened: Opened, closing: &At, outcome: OutcomeLeaf) -> Record {

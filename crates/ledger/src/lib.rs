@@ -23,6 +23,7 @@ mod recover;
 mod index;
 mod search;
 mod text;
+mod under_way;
 mod retention;
 mod verify;
 #[cfg(feature = "fuzzing")]
@@ -44,4 +45,5 @@ pub use retention::{Dropped, Retention};
 pub use sealing::{NoPacking, Payload, Unpacking, sha256};
 pub use search::{Filter, SearchError, SessionSummary};
 pub use text::StatementText;
+pub use under_way::{Progress, SoFar};
 pub use verify::{Verdict, verify};

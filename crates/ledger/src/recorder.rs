@@ -22,6 +22,7 @@ use crate::layout::{Layout, LockError};
 use crate::recover;
 use crate::sealing::{Blob, Payload, Sealer, Unpacking};
 use crate::text::StatementText;
+use crate::under_way::{Progress, Seen, Shown, UnderWay};
 use crate::wal;
 use crate::writer::{Command, Done, QUEUE_MAX, Writer, WriterConfig};
 
@@ -90,6 +91,7 @@ pub struct Ledger {
     threads: Vec<std::thread::JoinHandle<()>>,
     node_session: SessionId,
     shared: Arc<Shared>,
+    pub(crate) under_way: Arc<UnderWay>,
     /// Records that were still open when the folder was opened, and are closed as `interrupted` now.
     pub interrupted: u64,
     _lock: File,
@@ -137,6 +139,7 @@ impl Ledger {
             threads,
             node_session,
             shared,
+            under_way: Arc::default(),
             interrupted: 0,
             _lock: lock,
         };
@@ -209,7 +212,10 @@ impl Ledger {
         let left_out = draft.left_out.take();
         let blobs = Blobs { text: self.seal_text(session, &draft.text).await, ..Blobs::default() };
         let now = self.clock.now();
+        let sql = Seen::sql_of(&draft);
         let body = Body::prepare(LeafBody::Intent(draft.into_intent(id)), &self.sealer, session, now).await;
+        let upload = Arc::new(Mutex::new(Counted::new()));
+        let seen = Seen::new(session, &body, sql, upload.clone());
         let queue = self.queue.as_ref().ok_or(LedgerError::Stopped)?.clone();
         send(&queue, session, body, blobs).await?;
         Ok(OpenRecord {
@@ -221,7 +227,8 @@ impl Ledger {
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),
             result: Counted::new(),
-            upload: Arc::new(Mutex::new(Counted::new())),
+            upload,
+            shown: seen.show(id, self.under_way.clone()),
             passing: {
                 let (passing, passed) = mpsc::channel(1);
                 (Some(passing), passed)
@@ -377,6 +384,7 @@ pub struct OpenRecord {
     clock: Arc<dyn Clock>,
     result: Counted,
     upload: Arc<Mutex<Counted>>,
+    shown: Shown,
     /// Every recorder of the upload has a clone of the sender.
     passing: (Option<mpsc::Sender<()>>, mpsc::Receiver<()>),
     parts: Parts,
@@ -444,8 +452,8 @@ enum Parts {
 }
 
 /// Bytes that passed in one direction.
-struct Counted {
-    bytes: u64,
+pub(crate) struct Counted {
+    pub(crate) bytes: u64,
     windows: u64,
     hash: Context,
     /// No more is counted.
@@ -500,7 +508,13 @@ impl OpenRecord {
         let window = Window { id: self.id, window: number, bytes, upload: false };
         let sent = self.send(LeafBody::Window(window), Blobs { data, ..Blobs::default() }).await;
         self.parts = if sent.is_ok() { before } else { Parts::Withheld };
+        self.shown.window(if sent.is_ok() { bytes } else { 0 });
         sent
+    }
+
+    /// Says how whoever asks what is under way is told how far this is.
+    pub fn show_progress(&self, progress: Progress) {
+        *self.shown.seen.progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(progress);
     }
 
     /// For the body of this exchange's request, which passes while the record is open.

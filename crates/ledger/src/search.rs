@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, Row};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -44,6 +45,8 @@ pub struct Filter {
     pub effect: Option<String>,
     /// The newest so many; absent = all.
     pub limit: Option<u64>,
+    /// What is under way, not what has ended.
+    pub open: bool,
     /// Only records that closed with this leaf or a later one, oldest first: for `tail`.
     pub from: Option<u64>,
 }
@@ -65,6 +68,32 @@ pub struct SessionSummary {
     pub result_rows: u64,
     pub result_bytes: u64,
     pub bytes_billed: u64,
+    /// Exchanges under way.
+    #[serde(default)]
+    pub open: u64,
+}
+
+impl SessionSummary {
+    /// Of a session, by one of its exchanges that is under way.
+    pub(crate) fn of_open(record: &Record) -> Self {
+        Self {
+            id: record.session,
+            started: record.time.received,
+            last: record.time.received,
+            actor_kind: record.actor.kind.as_str().to_owned(),
+            principal: crate::index::principal_of(record).to_owned(),
+            agent: record.actor.agent.as_ref().map_or_else(String::new, |agent| agent.name.clone()),
+            task: record.task.id.clone(),
+            connection: record.target.connection.clone(),
+            records: 0,
+            errors: 0,
+            refused: 0,
+            result_rows: 0,
+            result_bytes: 0,
+            bytes_billed: 0,
+            open: 0,
+        }
+    }
 }
 
 /// Why nothing was read.
@@ -246,7 +275,8 @@ impl Ledger {
         }
     }
 
-    /// Sessions that began or went on at or after `since`, the newest first. Blocks.
+    /// Sessions that began or went on at or after `since`, the newest first; before them those of which only something under
+    /// way is known. Blocks.
     pub fn sessions(
         &self,
         since: Option<Timestamp>,
@@ -254,15 +284,32 @@ impl Ledger {
         mut each: impl FnMut(SessionSummary) -> ControlFlow<()>,
     ) -> Result<(), LedgerError> {
         let db = self.index.reader()?;
+        let mut open: HashMap<SessionId, SessionSummary> = HashMap::new();
+        let mut begun = Vec::new();
+        for session in self.open_sessions() {
+            match known_session(&db, session.id)? {
+                Some(_) => drop(open.insert(session.id, session)),
+                None => begun.push(session),
+            }
+        }
+        let limit = limit.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        let mut left = limit;
+        for session in begun {
+            if left == 0 || each(session).is_break() {
+                return Ok(());
+            }
+            left -= 1;
+        }
         let mut query = db
             .prepare(&format!(
                 "{SELECT_SESSION} WHERE records > 0 AND last >= ?1 ORDER BY started DESC LIMIT ?2"
             ))
             .map_err(sql)?;
-        let limit = limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
-        let mut rows = query.query((since.map_or(0, Timestamp::micros), limit)).map_err(sql)?;
+        let mut rows = query.query((since.map_or(0, Timestamp::micros), left)).map_err(sql)?;
         while let Some(row) = rows.next().map_err(sql)? {
-            if each(read_session(row)?).is_break() {
+            let mut session = read_session(row)?;
+            session.open = open.get(&session.id).map_or(0, |open| open.open);
+            if each(session).is_break() {
                 break;
             }
         }
@@ -272,12 +319,11 @@ impl Ledger {
     /// One session. Blocks.
     pub fn session(&self, id: SessionId) -> Result<Option<SessionSummary>, LedgerError> {
         let db = self.index.reader()?;
-        db.query_row(&format!("{SELECT_SESSION} WHERE id = ?1"), [id.to_string()], |row| {
-            Ok(read_session(row))
+        let open = self.open_sessions().into_iter().find(|session| session.id == id);
+        Ok(match (known_session(&db, id)?, open) {
+            (Some(known), Some(open)) => Some(SessionSummary { open: open.open, ..known }),
+            (known, open) => known.or(open),
         })
-        .optional()
-        .map_err(sql)?
-        .transpose()
     }
 
     /// Runs one reading SQL statement over the documented views. Blocks, at most a minute.
@@ -375,6 +421,15 @@ fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, LedgerError> {
     serde_json::from_str(text).map_err(|error| LedgerError::Index(error.to_string()))
 }
 
+fn known_session(db: &rusqlite::Connection, id: SessionId) -> Result<Option<SessionSummary>, LedgerError> {
+    db.query_row(&format!("{SELECT_SESSION} WHERE id = ?1 AND records > 0"), [id.to_string()], |row| {
+        Ok(read_session(row))
+    })
+    .optional()
+    .map_err(sql)?
+    .transpose()
+}
+
 fn read_session(row: &Row<'_>) -> Result<SessionSummary, LedgerError> {
     let count = |at: usize| row.get::<_, i64>(at).map(|count| count as u64).map_err(sql);
     let text = |at: usize| row.get::<_, String>(at).map_err(sql);
@@ -394,6 +449,7 @@ fn read_session(row: &Row<'_>) -> Result<SessionSummary, LedgerError> {
         result_rows: count(11)?,
         result_bytes: count(12)?,
         bytes_billed: count(13)?,
+        open: 0,
     })
 }
 

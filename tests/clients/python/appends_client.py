@@ -1,7 +1,8 @@
 """Appends rows, a message each, by one stream: appends_client.py HOST:PORT TOKEN HOW ROW...
 
 HOW is `end` (the stream is ended), `leave` (it is cancelled once everything was answered), `waiting` (it is cancelled while the last message
-waits for its answer) or `commit` (a stream is made and committed, without rows). Prints what was answered.
+waits for its answer), `hold` (it stays open for some seconds once everything was answered), `tables` (each row goes to a table of its own, with a
+long name) or `commit` (a stream is made and committed, without rows). Prints what was answered.
 """
 
 import sys
@@ -21,8 +22,9 @@ channel = grpc.insecure_channel(target)
 def message(row, first):
     request = types.AppendRowsRequest()
     append = types.AppendRowsRequest.pb(request)
-    append.write_stream = f"{TABLE}/streams/_default"
-    if first:
+    table = TABLE if how != "tables" else f"projects/proj/datasets/{'d' * 300}/tables/{row}{'t' * 600}"
+    append.write_stream = f"{table}/streams/_default"
+    if first or how == "tables":
         schema = append.proto_rows.writer_schema.proto_descriptor
         schema.CopyFrom(descriptor_pb2.DescriptorProto(name="R"))
         schema.field.add(name="a", number=1, label=1, type=9)
@@ -48,15 +50,15 @@ over = threading.Event()
 def messages():
     for number, row in enumerate(rows):
         yield message(row, number == 0)
-    if how != "end":
-        over.wait(20)
+    if how not in ("end", "tables"):
+        over.wait(6 if how == "hold" else 20)
 
 
 call = channel.stream_stream(SERVICE + "AppendRows")(messages(), metadata=metadata, timeout=30)
 expected = len(rows) - (how == "waiting")
 for number, answer in enumerate(call, 1):
     print("answered", flush=True)
-    if how != "end" and number == expected:
+    if how in ("leave", "waiting") and number == expected:
         if how == "waiting":
             threading.Event().wait(0.5)
         call.cancel()

@@ -198,6 +198,11 @@ impl AnswerBody for StorageBody {
         }
     }
 
+    fn progress(&self) -> Option<ledger::Progress> {
+        let appends = (self.method == Method::AppendRows).then(|| self.appends.clone())?;
+        Some(Box::new(move || ledger::SoFar { tables: appends.tables(), job: appends.job() }))
+    }
+
     fn is_settled(&self) -> bool {
         self.method == Method::AppendRows && self.is_readable && self.appends.is_settled()
     }

@@ -16,6 +16,7 @@ mod held_clients;
 mod hostile;
 mod identity;
 mod ledger_files;
+mod long;
 mod ownership;
 mod rules;
 mod scripted;

@@ -282,11 +282,64 @@ fn a_stream_is_recorded_as_it_was_taken_however_it_is_closed() {
             let message = record["status"]["message"].as_str().unwrap_or_default();
             assert!(!message.contains("BigQuery broke off"), "{message}");
         }
+        // Attack 51: a stream to so many tables was in no record.
+        let tables: Vec<String> = (0..80).map(|n| format!("{n:04}")).collect();
+        assert_eq!(append("tables", &tables.iter().map(String::as_str).collect::<Vec<_>>()), 80);
+        let record = last(&gateway, "BigQueryWrite.AppendRows");
+        let named: Vec<_> = tables
+            .iter()
+            .map(|table| json!(format!("proj.{}.{table}{}", "d".repeat(300), "t".repeat(600))))
+            .collect();
+        assert_eq!((&record["outcome"], &record["statement"]["tables"]), (&json!("ok"), &json!(named)));
         assert_eq!(append("commit", &[]), 1);
         let record = last(&gateway, "BigQueryWrite.BatchCommitWriteStreams");
         let status = json!({"http": 200, "grpc": 0, "reason": "STREAM_ALREADY_COMMITTED", "message": "stream already committed"});
         assert_eq!((&record["outcome"], &record["status"]), (&json!("error"), &status));
         assert_eq!(gateway.stop(), 0);
+    });
+}
+
+/// Attack 57: a stream under way was in no record, no session, no view, for as long as it was open.
+#[test]
+fn a_stream_under_way_is_seen_with_what_it_has_written() {
+    block_on(async {
+        let upstream = Appends::start();
+        let world = World::with_storage(binary(), "http://127.0.0.1:9", Some(&upstream.1), "").await;
+        let gateway = world.gateway();
+        let token = world.issuer.token("alice@example.com", &["data"]);
+        let script = root().join("tests/clients/python/appends_client.py");
+        let target = gateway.url.trim_start_matches("http://");
+        let words = python(&[script.to_str().expect("a path"), target, &token, "hold", "a", "b"]);
+        let mut client = Command::new(&words[0])
+            .args(&words[1..])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the client starts");
+        let answers = BufReader::new(client.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        assert_eq!(answers.take(2).count(), 2);
+        let open = || gateway.hansard(&["records", "--open", "--json"]).objects();
+        let seen = open();
+        let [record] = &seen[..] else { panic!("{seen:#?}") };
+        assert_eq!(record["actor"]["email"]["value"], "alice@example.com");
+        assert_eq!(
+            (&record["outcome"], &record["status"]["reason"]),
+            (&json!("unknown"), &json!("underWay"))
+        );
+        assert_eq!(record["job"]["dml"], json!({"insertedRowCount": "2"}), "{record:#}");
+        assert_eq!(record["statement"]["tables"], json!(["proj.shop.orders"]));
+        assert!(record["request"]["bytes"].as_u64().unwrap() > 0, "{record:#}");
+        let hers = || {
+            let sessions = gateway.hansard(&["sessions", "--json"]).objects();
+            sessions.into_iter().find(|one| one["principal"] == "alice@example.com")
+        };
+        assert_eq!(hers().expect("her session is seen")["open"], 1);
+        let other = gateway.hansard(&["records", "--open", "--principal", "bob@example.com", "--json"]);
+        assert_eq!(other.objects().len(), 0);
+        assert!(client.wait().expect("it ends").success());
+        let record = last(&gateway, "BigQueryWrite.AppendRows");
+        assert_eq!(record["outcome"], "ok");
+        assert_eq!((open().len(), &hers().expect("still")["open"]), (0, &json!(0)));
     });
 }
 
