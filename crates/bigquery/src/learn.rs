@@ -327,7 +327,7 @@ fn seen(answer: JobAnswer, project: &str) -> JobSeen {
         &answer.statistics.extract.input_bytes,
     ];
     let spent = moved.into_iter().flatten().find_map(|bytes| digits(bytes).parse().ok());
-    let tables = query.referenced_tables.iter().take(200);
+    let tables = query.referenced_tables.iter();
     let named = answer.job_reference;
     JobSeen {
         is_done: answer.status.state == "DONE",

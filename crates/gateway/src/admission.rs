@@ -10,13 +10,13 @@ use record::{
 };
 use registry::Connection;
 use std::cell::LazyCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::exchange::Gateway;
 use crate::hold::{Hold, Met, duplicate, text_of};
 use crate::limits::FACT_BYTES_MAX;
-use crate::ownership::Asker;
+use crate::ownership::{Asker, Mark};
 use crate::refusal::{Reason, Refusal};
 use crate::request::{BodyError, Presence, Request, RequestBody};
 use crate::rulebook::Rulebook;
@@ -79,10 +79,9 @@ pub(crate) struct Judged {
     pub(crate) grant: Option<RecordId>,
     /// The billing project, and where it runs; empty if that is not said.
     pub(crate) place: (String, String),
-    /// The rule that leaves it out of the record; empty if none does.
-    pub(crate) excluded_by: String,
-    /// Of what is left out: the tables that were decided on.
-    pub(crate) tables: Vec<String>,
+    pub(crate) excluded_by: Mark,
+    /// Of what is left out: the tables that were decided on, where they are known for certain.
+    pub(crate) tables: Option<Vec<String>>,
 }
 
 impl Judged {
@@ -97,8 +96,8 @@ impl Judged {
             kept_as: id,
             grant: None,
             place: (String::new(), String::new()),
-            excluded_by: String::new(),
-            tables: Vec::new(),
+            excluded_by: Mark::default(),
+            tables: None,
         }
     }
 }
@@ -154,7 +153,7 @@ impl<P> Permit<P> {
             record: open.id(),
             session: open.session(),
             keeps_rows: open.keeps_rows(),
-            excluded_by: self.judged.excluded_by,
+            excluded_by: self.judged.excluded_by.0,
             upload: open.upload_recorder(),
         }
     }
@@ -177,7 +176,7 @@ pub struct Forwardable<P> {
     pub account: Option<String>,
     /// Whether the record keeps what is delivered.
     pub keeps_rows: bool,
-    /// The rule that leaves it out of the record; empty if none does.
+    /// The mark of what a rule leaves out of the record, as in `state::Owner`.
     pub excluded_by: String,
     /// Everything of the body that was not inspected passes through it.
     pub upload: ledger::UploadRecorder,
@@ -254,8 +253,8 @@ pub(crate) struct Known<P> {
     pub(crate) ruling: policy::Ruling,
     /// What a rule's demand for a yes came to.
     pub(crate) met: Option<Met>,
-    /// The rule that leaves out what it asks for, where it asks for nothing else.
-    pub(crate) belongs_to_excluded: Option<String>,
+    /// The excluded exchange that it asks for, where it asks for nothing else.
+    pub(crate) belongs_to_excluded: Option<Mark>,
 }
 
 impl<P> Default for Known<P> {
@@ -272,6 +271,26 @@ impl<P> Default for Known<P> {
             ruling: policy::Ruling::default(),
             met: None,
             belongs_to_excluded: None,
+        }
+    }
+}
+
+impl<P> Known<P> {
+    /// Settles what leaves it out of the record: what it belongs to, unless a rule says how it is recorded itself; but
+    /// nothing leaves out what somebody had to agree to. Returns the mark of what is left out.
+    fn leave_out(&mut self, id: RecordId) -> Mark {
+        if self.met.is_some() {
+            self.ruling.recording.take_if(|(keeps, _)| *keeps == RecordAs::Excluded);
+            return Mark::default();
+        }
+        match (&self.ruling.recording, self.belongs_to_excluded.take()) {
+            (None, Some(mark)) => {
+                let rule = mark.rule().unwrap_or_default().to_owned();
+                self.ruling.recording = Some((RecordAs::Excluded, rule));
+                mark
+            }
+            (Some((RecordAs::Excluded, rule)), _) => Mark::new(id, &self.project, rule),
+            _ => Mark::default(),
         }
     }
 }
@@ -316,9 +335,8 @@ impl<U: Upstream> Gateway<U> {
             intent.decision.effect = Effect::Approve;
             intent.decision.approval = Some(ApprovalRef { id: held.id.to_string() });
         }
-        if let Some(rule) = known.belongs_to_excluded.take() {
-            known.ruling.recording = Some((RecordAs::Excluded, rule));
-        }
+        let belongs = known.belongs_to_excluded.is_some();
+        let mark = known.leave_out(id);
         let recording = terms(&mut intent, &known.ruling, goes_on, rulebook.recording);
         let warnings = std::mem::take(&mut known.ruling.warnings);
         let certain = known.footprint.as_ref().filter(|footprint| footprint.is_certain());
@@ -338,11 +356,8 @@ impl<U: Upstream> Gateway<U> {
                 _ => None,
             },
             place: (known.project.clone(), intent.target.location.clone()),
-            excluded_by: match &known.ruling.recording {
-                Some((RecordAs::Excluded, rule)) if recording.is_excluded => rule.clone(),
-                _ => String::new(),
-            },
-            tables: certain.filter(|_| recording.is_excluded).map(Footprint::tables).unwrap_or_default(),
+            excluded_by: if recording.is_excluded { mark } else { Mark::default() },
+            tables: certain.filter(|_| recording.is_excluded && !belongs).map(Footprint::tables),
         };
         let text = known.ruling.demands.first().map(|demand| demand.text.clone()).unwrap_or_default();
         let ruling = match (ruled, known) {
@@ -477,7 +492,7 @@ impl<U: Upstream> Gateway<U> {
         })?;
         if let Some(action) = &known.action {
             self.check_touches(&asker, &action.touches).await?;
-            known.belongs_to_excluded = self.excluded_with(action).await?;
+            known.belongs_to_excluded = self.belongs_to_excluded(rulebook, &asker, action).await?;
             known.repeats =
                 self.repeats(&asker, action.starts.as_ref(), action.retry.as_deref(), marks.record).await;
             let starts = action.starts.as_ref().filter(|_| released.is_none());
@@ -546,8 +561,10 @@ fn leave_out(intent: &mut IntentDraft, usual: Recording) -> Recording {
         request: std::mem::replace(&mut intent.request, request),
         statement: std::mem::take(&mut intent.statement),
         job: std::mem::take(&mut intent.job),
-        labels: std::mem::take(&mut intent.task.labels),
+        task: intent.task.clone(),
+        rules: intent.decision.rules.clone(),
     };
+    intent.task = Task { id: std::mem::take(&mut intent.task.id), ..Task::default() };
     let text = std::mem::take(&mut intent.text);
     intent.left_out = Some(Box::new(LeftOutDraft { facts, text, results: usual.results }));
     Recording { results: Retained::None, uploads: Retained::None, is_excluded: true }
@@ -625,7 +642,11 @@ fn intent<P>(
     let job = Job { estimate_bytes: estimate_bytes.or(job.estimate_bytes.clone()), ..job };
     let statement = match &known.footprint {
         Some(footprint) => described(statement, footprint),
-        None => statement,
+        // A text that was not read says nothing; what a method itself names is known.
+        None => match &known.action {
+            Some(action) if statement.sql.is_none() => named(statement, &action.footprint),
+            _ => statement,
+        },
     };
     Box::new(IntentDraft {
         session: by.session,
@@ -656,6 +677,15 @@ fn intent<P>(
         caused_by: by.caused_by,
         left_out: None,
     })
+}
+
+/// With every table that the request itself names.
+fn named(statement: Statement, footprint: &Footprint) -> Statement {
+    let mut tables = footprint.tables();
+    let known: HashSet<&String> = tables.iter().collect();
+    let more: Vec<String> = statement.tables.iter().filter(|table| !known.contains(table)).cloned().collect();
+    tables.extend(more);
+    Statement { tables, ..statement }
 }
 
 /// What reading the text said. BigQuery's own word, where it comes, takes its place.

@@ -19,7 +19,7 @@ use crate::histories::Ended;
 use crate::limits::{
     ASKED_EVERY_MAX_SECS, CHILD_PAGES_MAX, FOLLOWED_AT_A_TIME, FOLLOWED_SECS_MAX, MISSED_SECS_MAX,
 };
-use crate::ownership::has_others;
+use crate::ownership::{Mark, has_others, tables_of};
 use crate::upstream::{JobRef, JobSeen, Upstream};
 
 /// How a followed job stands.
@@ -183,16 +183,21 @@ impl<U: Upstream> Gateway<U> {
         end: &JobSeen,
         children: &[JobSeen],
     ) -> Result<String, ClaimError> {
-        let decided: Vec<String> = followed.tables.lines().map(str::to_owned).collect();
-        let is_other = |seen: &JobSeen| has_others(&decided, &seen.statement.tables);
-        let is_told = is_mismatched(followed, end)
+        let decided = tables_of(&followed.tables);
+        let is_other = |seen: &JobSeen| has_others(decided.as_deref(), &seen.statement.tables);
+        // An end that nobody saw may be that of anything.
+        let is_told = !end.is_done
+            || is_mismatched(followed, end)
             || is_other(end)
             || children.iter().any(|child| is_another(followed, child) || is_other(child));
         if followed.excluded_by.is_empty() || !is_told {
             return Ok(followed.excluded_by.clone());
         }
-        tracing::error!(job = followed.job, "what a rule leaves out ran as something else: it is recorded");
-        self.owners.tell(followed.record.clone()).await.map(|()| String::new())
+        tracing::error!(
+            job = followed.job,
+            "what a rule leaves out may have run as something else: it is recorded"
+        );
+        self.owners.tell(followed.excluded_by.clone()).await.map(|()| String::new())
     }
 
     /// Whether a script that runs has a child of a kind that was not decided on. Asked only where that stops it.
@@ -269,7 +274,12 @@ impl<U: Upstream> Gateway<U> {
             record: followed.record.clone(),
             excluded_by: excluded_by.to_owned(),
         };
-        if self.owners.claim(Claim { owned, owner, at: now, follow: None, spent: None }).await.is_err() {
+        if self
+            .owners
+            .claim(Claim { owned, owner, at: now, follow: None, spent: None, starts: false })
+            .await
+            .is_err()
+        {
             return false;
         }
         let mut statement = seen.statement.clone();
@@ -318,9 +328,9 @@ impl<U: Upstream> Gateway<U> {
             caused_by: record_of(followed),
             left_out: None,
         };
-        let recording = match excluded_by.is_empty() {
-            true => rulebook.recording,
-            false => exclude(&mut draft, excluded_by, rulebook.recording),
+        let recording = match Mark(excluded_by.to_owned()).rule() {
+            None => rulebook.recording,
+            Some(rule) => exclude(&mut draft, rule, rulebook.recording),
         };
         let Ok(open) = self.ledger.open_record(draft, recording).await else { return false };
         let closing = Closing {
@@ -349,9 +359,9 @@ fn is_another(followed: &Followed, child: &JobSeen) -> bool {
 }
 
 fn cause(followed: &Followed) -> Cause {
-    let told = match followed.excluded_by.is_empty() {
-        true => Told::All,
-        false => Told::Excluded(followed.excluded_by.clone()),
+    let told = match Mark(followed.excluded_by.clone()).rule() {
+        None => Told::All,
+        Some(rule) => Told::Excluded(rule.to_owned()),
     };
     Cause { record: record_of(followed), told }
 }

@@ -14,6 +14,7 @@ use crate::exchange::Gateway;
 use crate::histories::Ended;
 use crate::limits::{FIRST_ASKED_AFTER_SECS, RETRIES_MAX, RETRY_SECS};
 use crate::refusal::{Reason, Refusal};
+use crate::rulebook::Rulebook;
 use crate::upstream::{Access, Action, AnswerBody, JobRef, Learnt, Touch, Upstream};
 
 /// Who asks, as far as what comes of it belongs to somebody.
@@ -45,6 +46,29 @@ impl Asker {
     }
 }
 
+/// Marks what belongs to an exchange that a rule leaves out of the record: the exchange, its project, the rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark(pub(crate) String);
+
+impl Mark {
+    pub(crate) fn new(record: RecordId, project: &str, rule: &str) -> Self {
+        Self(format!("{record} {project} {rule}"))
+    }
+
+    /// The rule; none if nothing is left out.
+    pub(crate) fn rule(&self) -> Option<&str> {
+        self.0.splitn(3, ' ').nth(2)
+    }
+
+    fn project(&self) -> &str {
+        self.0.split(' ').nth(1).unwrap_or_default()
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// What one exchange claims for its asker.
 pub(crate) struct Claims {
     owners: Arc<Owners>,
@@ -62,10 +86,9 @@ pub(crate) struct Claims {
     undo: Vec<String>,
     /// How many rows the result may have.
     rows: Option<RowsMost>,
-    /// The rule that leaves it out of the record; empty if none does.
-    excluded_by: String,
-    /// Of what is left out: the tables that were decided on.
-    tables: Vec<String>,
+    excluded_by: Mark,
+    /// Of what is left out: the tables that were decided on, where they are known for certain.
+    tables: Option<Vec<String>>,
 }
 
 impl Claims {
@@ -82,8 +105,8 @@ impl Claims {
             fingerprint: String::new(),
             undo: Vec::new(),
             rows: None,
-            excluded_by: String::new(),
-            tables: Vec::new(),
+            excluded_by: Mark::default(),
+            tables: None,
         }
     }
 
@@ -110,7 +133,8 @@ impl Claims {
     /// Claims a job that is about to be sent, and follows it: whatever becomes of us, its end is recorded.
     async fn start(&mut self, job: &JobRef, now: Timestamp) -> Result<(), Refusal> {
         let owned = vec![Owned::job(&job.project, &job.job)];
-        match self.owners.claim(self.claim(owned.clone(), Some(job), now)).await {
+        let claim = Claim { starts: true, ..self.claim(owned.clone(), Some(job), now) };
+        match self.owners.claim(claim).await {
             Ok(Claimed::Owned { .. }) => {
                 self.started = owned;
                 Ok(())
@@ -146,7 +170,19 @@ impl Claims {
 
     /// Tells if what a rule leaves out ran as another kind of statement than was decided on, or on other tables.
     fn is_another(&self, ran: &Statement) -> bool {
-        !self.excluded_by.is_empty() && (!ran.decided_as.is_empty() || has_others(&self.tables, &ran.tables))
+        !self.excluded_by.is_none()
+            && (!ran.decided_as.is_empty() || has_others(self.tables.as_deref(), &ran.tables))
+    }
+
+    /// The job of a statement that a rule leaves out and whose answer does not say which tables it read: its end does.
+    fn to_be_seen(&self, learnt: &Learnt) -> Option<JobRef> {
+        let is_untold = !self.excluded_by.is_none() && !self.decided.is_empty();
+        if !is_untold || learnt.under_way.is_some() || !learnt.statement.tables.is_empty() {
+            return None;
+        }
+        let job = learnt.owns.iter().find(|owned| owned.kind == OwnedKind::Job)?;
+        let (project, job) = job.name.rsplit_once(':')?;
+        Some(JobRef { project: project.to_owned(), job: job.to_owned(), location: learnt.location.clone() })
     }
 
     /// What puts back the tables that it changes.
@@ -170,11 +206,15 @@ impl Claims {
         learnt.is_another = self.is_another(&learnt.statement);
         if learnt.is_another {
             tracing::error!(record = %self.record, "what a rule leaves out ran as something else: it is recorded");
-            self.excluded_by.clear();
-            if let Err(error) = self.owners.tell(self.record.to_string()).await {
+            let mark = std::mem::take(&mut self.excluded_by);
+            if let Err(error) = self.owners.tell(mark.0).await {
                 tracing::error!(%error, "what an answer taught can't be claimed");
                 return false;
             }
+        }
+        if let Some(job) = self.to_be_seen(learnt) {
+            // What it was billed counts at its end.
+            (learnt.under_way, learnt.spent) = (Some(job), None);
         }
         let owned = std::mem::take(&mut learnt.owns);
         let under_way = learnt.under_way.take();
@@ -211,7 +251,7 @@ impl Claims {
         Owner {
             principal: self.asker.principal.clone(),
             record: self.record.to_string(),
-            excluded_by: self.excluded_by.clone(),
+            excluded_by: self.excluded_by.0.clone(),
         }
     }
 
@@ -229,14 +269,14 @@ impl Claims {
             decided: self.decided.clone(),
             fingerprint: self.fingerprint.clone(),
             kinds: self.kinds.join(","),
-            excluded_by: self.excluded_by.clone(),
-            tables: self.tables.join("\n"),
+            excluded_by: self.excluded_by.0.clone(),
+            tables: tables_text(self.tables.as_deref()),
             actor: serde_json::to_string(&self.asker.actor).expect("an actor is JSON"),
             next_at: now.plus_secs(FIRST_ASKED_AFTER_SECS),
             asked: 0,
             since: now,
         });
-        Claim { owned, owner: self.owner(), at: now, follow, spent: None }
+        Claim { owned, owner: self.owner(), at: now, follow, spent: None, starts: false }
     }
 }
 
@@ -278,24 +318,42 @@ impl<U: Upstream> Gateway<U> {
         Ok(())
     }
 
-    /// The rule that leaves out what a request asks for: a job's state or rows, a stream. A request that says something of
-    /// its own, or asks for something else too, is judged by itself.
-    pub(crate) async fn excluded_with(&self, action: &Action<U::Plan>) -> Result<Option<String>, Refusal> {
-        if action.text.sql.is_some() || action.starts.is_some() {
+    /// The mark of an excluded exchange that a request belongs to: it asks for that exchange's job, rows or stream, reads
+    /// nothing else and changes nothing, and whoever asks owns it. All else is judged by itself.
+    pub(crate) async fn belongs_to_excluded(
+        &self,
+        rulebook: &Rulebook,
+        asker: &Asker,
+        action: &Action<U::Plan>,
+    ) -> Result<Option<Mark>, Refusal> {
+        if !only_reads(action) {
             return Ok(None);
         }
-        let mut rule = None;
+        let mut mark: Option<Mark> = None;
+        let mut results = Vec::new();
         for touch in &action.touches {
             let owner = self.owners.owner(&touch.owned).await.map_err(|error| {
                 tracing::error!(%error, "owners can't be read");
                 Refusal::unrecorded()
             })?;
-            match owner {
-                Some(owner) if !owner.excluded_by.is_empty() => rule = Some(owner.excluded_by),
-                _ => return Ok(None),
+            let own = owner.filter(|owner| owner.principal == asker.principal);
+            let Some(found) = own.map(|owner| Mark(owner.excluded_by)).filter(|found| !found.is_none())
+            else {
+                return Ok(None);
+            };
+            if mark.as_ref().is_some_and(|mark| *mark != found) {
+                return Ok(None);
             }
+            if touch.owned.kind == OwnedKind::Table {
+                results.push(format!("{}.{}", found.project(), touch.owned.name));
+            }
+            mark = Some(found);
         }
-        Ok(rule)
+        // Each table that it reads is a result of that exchange, in the project that the exchange ran in.
+        let reads = action.footprint.statements.iter().flat_map(|deed| &deed.read);
+        let is_all = reads.into_iter().all(|table| results.contains(table));
+        let rules = &rulebook.rules;
+        Ok(mark.filter(|mark| is_all && mark.rule().is_some_and(|rule| rules.excludes_by(rule))))
     }
 
     /// The record of the exchange that this one repeats: the same principal sent the same mark, or starts the
@@ -317,10 +375,31 @@ impl<U: Upstream> Gateway<U> {
     }
 }
 
-/// Tells if tables were reached that were not decided on, where those that were are known.
-pub(crate) fn has_others<'a>(decided: impl IntoIterator<Item = &'a String>, ran: &[String]) -> bool {
-    let decided: HashSet<&String> = decided.into_iter().collect();
-    !decided.is_empty() && ran.iter().any(|table| !decided.contains(table))
+/// Tells if a request reads what it names and does nothing else, as far as that is known without a text.
+fn only_reads<P>(action: &Action<P>) -> bool {
+    let footprint = &action.footprint;
+    action.text.sql.is_none()
+        && action.starts.is_none()
+        && footprint.access == record::Access::Read
+        && action.touches.iter().all(|touch| touch.access == Access::Read)
+        && footprint.statements.iter().all(|deed| deed.written.is_empty() && deed.destinations.is_empty())
+}
+
+/// Tables that were decided on, as a followed job keeps them.
+fn tables_text(tables: Option<&[String]>) -> String {
+    tables.map(|tables| serde_json::to_string(tables).expect("names are JSON")).unwrap_or_default()
+}
+
+/// The reverse.
+pub(crate) fn tables_of(text: &str) -> Option<Vec<String>> {
+    serde_json::from_str(text).ok()
+}
+
+/// Tells if tables were reached that were not decided on, where those are known.
+pub(crate) fn has_others(decided: Option<&[String]>, ran: &[String]) -> bool {
+    let Some(decided) = decided else { return false };
+    let decided: HashSet<&String> = decided.iter().collect();
+    ran.iter().any(|table| !decided.contains(table))
 }
 
 /// Made by this gateway, for somebody else.

@@ -18,7 +18,9 @@ use tokio::sync::mpsc;
 
 use crate::exchange::Gateway;
 use crate::histories::Histories;
-use crate::limits::{MESSAGES_GATHERED_MAX, REPLY_PIECE_BYTES, REPLY_PIECES_MAX, UPLOAD_IDLE_MAX};
+use crate::limits::{
+    MESSAGES_GATHERED_MAX, REPLY_PIECE_BYTES, REPLY_PIECES_MAX, UPLOAD_IDLE_MAX, UPLOAD_REST_MAX,
+};
 use crate::metrics::Metrics;
 use crate::ownership::Claims;
 use crate::refusal::{Reason, Refusal};
@@ -208,6 +210,8 @@ pub(crate) async fn behind<U: Upstream>(
         }
         read @ (Read::Left | Read::Broken(_)) => {
             let undo = claims.undo().to_vec();
+            let mut broken = Closing::new(Outcome::Aborted, Status::default());
+            broken.statement.undo = undo;
             gathered.finish(&mut *body);
             let mut learnt = body.learnt();
             if !claims.learn(&mut learnt, gateway.clock.now()).await {
@@ -217,7 +221,8 @@ pub(crate) async fn behind<U: Upstream>(
                 Read::Broken(fault) => Some(fault),
                 _ => None,
             };
-            Box::pin(broken_before_release(gateway, (open, undo), fault, &times, manner)).await
+            broken.is_another = learnt.is_another;
+            Box::pin(broken_before_release(gateway, (open, broken), fault, &times, manner)).await
         }
     }
 }
@@ -442,7 +447,11 @@ impl Rest {
 /// call of gRPC is over with its answer.
 async fn upload_passed(open: &mut OpenRecord, speaks: Speaks) {
     match speaks {
-        Speaks::Json => open.upload_passed(UPLOAD_IDLE_MAX).await,
+        Speaks::Json => {
+            let passed = open.upload_passed(UPLOAD_IDLE_MAX);
+            // Whoever sends for longer than that after the answer is cut off: the record closes.
+            let _ = tokio::time::timeout(UPLOAD_REST_MAX, passed).await;
+        }
         Speaks::Grpc => {}
     }
 }
@@ -548,7 +557,7 @@ async fn refused_for_its_rows<U: Upstream>(
 /// Nothing was released yet. Without a fault it is the client who left: nobody reads the reply.
 async fn broken_before_release<U: Upstream>(
     gateway: &Gateway<U>,
-    (open, undo): (OpenRecord, Vec<String>),
+    (open, mut closing): (OpenRecord, Closing),
     fault: Option<UpstreamFault>,
     times: &Times,
     manner: Manner,
@@ -571,10 +580,9 @@ async fn broken_before_release<U: Upstream>(
         },
         None => Status { reason: "aborted".to_owned(), message, ..Status::default() },
     };
-    let mut closing = Closing::new(Outcome::Aborted, status);
+    closing.status = status;
     closing.forwarded = Some(times.forwarded);
     closing.first_byte = Some(times.first_byte);
-    closing.statement.undo = undo;
     gateway.metrics.exchange(Outcome::Aborted);
     match open.close(closing, Payload::default()).await {
         Ok(_) => reply,

@@ -17,11 +17,12 @@ use std::sync::Arc;
 use crate::sealing::{Blob, Sealer};
 
 /// The longest body that stands in its leaf whole; the rest of a leaf is its place and references.
-const WHOLE_BYTES_MAX: usize = 44 * 1024;
+const WHOLE_BYTES_MAX: usize = 40 * 1024;
 /// A whole body is sealed in pieces of so many bytes.
-const PIECE_BYTES: usize = 16 * 1024 * 1024;
-/// Paths of what was cut that a leaf names.
-const CUT_MAX: usize = 64;
+const PIECE_BYTES: usize = 32 * 1024 * 1024;
+/// Paths of what was cut that a leaf names, and bytes of each: a byte may stand there as six.
+const CUT_MAX: usize = 32;
+const CUT_PATH_BYTES_MAX: usize = 64;
 
 /// More than any of the record's types has fields.
 const FIELDS_MAX: usize = 32;
@@ -58,7 +59,7 @@ pub(crate) struct Sealed {
 }
 
 impl Body {
-    /// Takes long for a long one: not for an async thread.
+    /// Takes long for a long one: an async thread prepares those.
     pub(crate) fn new(whole: LeafBody, sealer: &Sealer, session: SessionId, at: Timestamp) -> Self {
         let json = json_of(&whole);
         match json.get().len() <= WHOLE_BYTES_MAX {
@@ -214,7 +215,7 @@ impl First<'_> {
         if self.cut.len() < CUT_MAX {
             // The body's own name is no part of a path.
             let path = self.path.split_once('.').map_or(self.path.as_str(), |(_, path)| path);
-            self.cut.insert(path.to_owned(), all);
+            self.cut.insert(path[..path.floor_char_boundary(CUT_PATH_BYTES_MAX)].to_owned(), all);
         }
     }
 }

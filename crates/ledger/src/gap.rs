@@ -12,6 +12,8 @@ use crate::{Ledger, LedgerError};
 
 /// Outcomes that are kept to be closed later; the rest is closed by the recovery of the next start.
 const WITHHELD_MAX: usize = 10_000;
+/// Outcomes that one round closes: a round's leaves are one frame.
+const CLOSED_AT_A_TIME: usize = 100;
 /// Ids that the gap record names.
 const NAMED_MAX: usize = 100;
 
@@ -28,6 +30,8 @@ pub(crate) struct Gap {
     /// Outcomes whose answers were withheld.
     withheld: Vec<Withheld>,
     beyond: u64,
+    /// The gap itself is recorded; records wait to be closed.
+    is_recorded: bool,
 }
 
 struct Withheld {
@@ -46,11 +50,16 @@ impl Gap {
             windows: 0,
             withheld: Vec::new(),
             beyond: 0,
+            is_recorded: false,
         }
     }
 
     /// Takes in what was not written.
     pub(crate) fn take(&mut self, session: SessionId, body: LeafBody, digests: Digests) {
+        // What is lost after that was recorded is another gap.
+        if std::mem::replace(&mut self.is_recorded, false) {
+            (self.refused, self.events, self.windows) = (0, 0, 0);
+        }
         match body {
             LeafBody::Intent(_) => self.refused += 1,
             LeafBody::Window(_) => self.windows += 1,
@@ -91,10 +100,20 @@ impl Gap {
         let append = |session, body, digests: &Digests| {
             Append::unwaited(session, Body::new(body, sealer, session, until), digests.clone())
         };
-        let closed = self.withheld.iter().map(|Withheld { session, outcome, digests }| {
-            append(*session, LeafBody::Outcome(Box::new(withheld(outcome))), digests)
-        });
-        std::iter::once(append(node, gap, &Digests::default())).chain(closed).collect()
+        let closed =
+            self.withheld.iter().take(CLOSED_AT_A_TIME).map(|Withheld { session, outcome, digests }| {
+                append(*session, LeafBody::Outcome(Box::new(withheld(outcome))), digests)
+            });
+        let gap = (!self.is_recorded).then(|| append(node, gap, &Digests::default()));
+        gap.into_iter().chain(closed).collect()
+    }
+
+    /// So many of its leaves are durable. True if that is all of it.
+    pub(crate) fn mended(&mut self, leaves: usize) -> bool {
+        let closed = leaves - usize::from(!self.is_recorded);
+        self.is_recorded = true;
+        self.withheld.drain(..closed.min(self.withheld.len()));
+        self.withheld.is_empty()
     }
 }
 

@@ -405,7 +405,7 @@ impl Index {
         let record = join::exchange(opened, leaf, outcome);
         insert_record(db, leaf.n, &record, &blobs)?;
         count_in_session(db, &record)?;
-        texts.waiting.extend(self.text(leaf, &blobs)?);
+        texts.waiting.extend(self.text(leaf, &blobs));
         Ok(())
     }
 
@@ -413,12 +413,8 @@ impl Index {
     fn insert_digests(&self, db: &Transaction<'_>, leaf: &At, refs: &Refs) -> Result<(), LedgerError> {
         for (is_upload, blob) in [(false, &refs.result_sha256), (true, &refs.upload_sha256)] {
             let Some(blob) = blob else { continue };
-            let digest = match self.sealer.open_digest(leaf.session, blob) {
-                Ok(digest) => digest,
-                // A rebuild after retention: it is gone, the record stays.
-                Err(LedgerError::Expired) => continue,
-                Err(error) => return Err(error),
-            };
+            let digest = self.sealer.open_digest(leaf.session, blob);
+            let Some(digest) = shown(leaf, digest) else { continue };
             let day = blob.segment.split('/').next().unwrap_or_default();
             db.prepare_cached("INSERT OR REPLACE INTO t_digests VALUES (?1, ?2, ?3, ?4)")
                 .and_then(|mut query| {
@@ -429,28 +425,23 @@ impl Index {
         Ok(())
     }
 
-    fn text(&self, leaf: &At, blobs: &Blobs) -> Result<Option<Text>, LedgerError> {
-        let open = |blob: &Option<BlobRef>| -> Result<Option<StatementText>, LedgerError> {
-            let Some(blob) = blob else { return Ok(None) };
-            match self.sealer.open(leaf.session, blob) {
-                Ok(bytes) => Ok(StatementText::decode(&bytes)),
-                // A rebuild after retention: the text is gone, the record stays.
-                Err(LedgerError::Expired) => Ok(None),
-                Err(error) => Err(error),
-            }
+    fn text(&self, leaf: &At, blobs: &Blobs) -> Option<Text> {
+        let open = |blob: &Option<BlobRef>| {
+            let bytes = shown(leaf, self.sealer.open(leaf.session, blob.as_ref()?))?;
+            StatementText::decode(&bytes)
         };
-        let asked = open(&blobs.intent_text)?.unwrap_or_default();
-        let ended = open(&blobs.outcome_text)?.unwrap_or_default();
+        let asked = open(&blobs.intent_text).unwrap_or_default();
+        let ended = open(&blobs.outcome_text).unwrap_or_default();
         let sql = asked.sql.or(ended.sql);
         let message = Some(ended.message).filter(|text| !text.is_empty());
         if sql.is_none() && message.is_none() {
-            return Ok(None);
+            return None;
         }
         let segment =
             blobs.intent_text.as_ref().or(blobs.outcome_text.as_ref()).map(|blob| blob.segment.as_str());
         let day = segment.and_then(|segment| segment.split('/').next()).unwrap_or_default().to_owned();
         let long = sql.as_ref().is_some_and(|text| text.len() > FTS_TEXT_BYTES_MAX);
-        Ok(Some(Text { n: leaf.n as i64, day, long, sql, message }))
+        Some(Text { n: leaf.n as i64, day, long, sql, message })
     }
 
     fn insert_texts(&self, db: &Transaction<'_>, texts: Texts) -> Result<(), LedgerError> {
@@ -739,6 +730,19 @@ fn count_in_session(db: &Transaction<'_>, record: &Record) -> Result<(), LedgerE
     })
     .map_err(sql)?;
     Ok(())
+}
+
+/// What a blob says, if it can be read. Of a rebuild after retention it is gone, and the record stays; so it does where the
+/// blob is damaged, which `verify` finds: the index goes on.
+fn shown<T>(leaf: &At, read: Result<T, LedgerError>) -> Option<T> {
+    match read {
+        Ok(read) => Some(read),
+        Err(LedgerError::Expired) => None,
+        Err(error) => {
+            tracing::error!(%error, n = leaf.n, "a record is shown without what can't be read");
+            None
+        }
+    }
 }
 
 /// The full-text table of a day.

@@ -38,8 +38,9 @@ pub(crate) fn exchange(opened: Opened, closing: &At, outcome: OutcomeLeaf) -> Re
     cut.extend(closing.cut.clone());
     let mut intent = intent;
     if let Some(left_out) = outcome.left_out {
-        let LeftOut { kind, request, statement, job, labels } = *left_out;
-        intent = Intent { kind, request, statement, job, task: Task { labels, ..intent.task }, ..intent };
+        let LeftOut { kind, request, statement, job, task, rules } = *left_out;
+        let decision = Decision { rules, ..intent.decision };
+        intent = Intent { kind, request, statement, job, task, decision, ..intent };
     }
     let mut request = intent.request;
     if let Some(uploaded) = outcome.uploaded {

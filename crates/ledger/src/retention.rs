@@ -47,7 +47,7 @@ impl Ledger {
         }
         if let Some(secs) = retention.records {
             let leaves = self.leaf_segments_due(now.plus_secs(-secs))?;
-            let bodies = self.bodies_due(leaves.len())?;
+            let bodies = self.bodies_due(leaves.len(), &last_day_dropped(now, DAY_SECS))?;
             due.extend(leaves.into_iter().chain(bodies));
         }
         Ok(due)
@@ -123,13 +123,14 @@ impl Ledger {
         Ok(leaf.and_then(|leaf| record::Leaf::read(leaf).ok()).map(|leaf| leaf.at))
     }
 
-    /// Days of long bodies that no leaf refers to any more, once so many segments are dropped. The clock has no say in it.
-    fn bodies_due(&self, segments_dropped: usize) -> Result<Vec<Dropped>, LedgerError> {
+    /// Days of long bodies that no leaf refers to any more, once so many segments are dropped: told by numbers, whatever
+    /// the clock was. One that may still be written is no day to drop.
+    fn bodies_due(&self, segments_dropped: usize, last: &str) -> Result<Vec<Dropped>, LedgerError> {
         let segments = self.layout.leaf_segments().map_err(|error| io(self.layout.root(), error))?;
         let Some(first_kept) = segments.get(segments_dropped).map(|segment| first_n(segment)) else {
             return Ok(Vec::new());
         };
-        let mut due = self.days_due(BlobClass::Records, "9999-12-31")?;
+        let mut due = self.days_due(BlobClass::Records, last)?;
         due.retain(|day| {
             let named = self.layout.named(BlobClass::Records, &day.what);
             last_named(&named).is_some_and(|last| last < first_kept)
@@ -186,13 +187,15 @@ impl Ledger {
 /// The number of the last leaf that refers to a day. None where that can't be told: the day is kept then.
 fn last_named(named: &Path) -> Option<u64> {
     let bytes = fs::read(named).ok()?;
-    let (_, last) = crate::leaves::frames(&bytes, 0).last()?;
+    let mut frames = crate::leaves::frames(&bytes, 0);
+    let (_, last) = frames.by_ref().last().filter(|_| frames.at_end())?;
     Some(u64::from_le_bytes(last.try_into().ok()?))
 }
 
+const DAY_SECS: i64 = 86_400;
+
 /// A day is dropped once its last moment is older than the limit.
 fn last_day_dropped(now: Timestamp, secs: i64) -> String {
-    const DAY_SECS: i64 = 86_400;
     now.plus_secs(-secs - DAY_SECS).day()
 }
 

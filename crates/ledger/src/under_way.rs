@@ -100,7 +100,10 @@ impl Seen {
         request.bytes = request.bytes.max(uploaded);
         let progress = self.progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(SoFar { tables, job: done }) = progress.as_ref().map(|so_far| so_far()) {
-            (statement.tables, job) = (tables, done);
+            job = done;
+            if !tables.is_empty() {
+                statement.tables = tables;
+            }
         }
         drop(progress);
         Some(Record {

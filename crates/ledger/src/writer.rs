@@ -158,7 +158,7 @@ struct DaySegments {
     name: String,
     blobs: Segment,
     keys: Segment,
-    /// Of the class that lives as long as leaves: the last leaf that refers to the day.
+    /// Of the class that lives as long as leaves: the number of each leaf that refers to the day.
     named: Option<Segment>,
 }
 
@@ -320,11 +320,12 @@ impl Writer {
         let (end, heads) = (self.end, self.heads_of(&round));
         match self.try_commit(&mut round) {
             Ok(results) => {
-                if mends > 0 && self.gap.take().is_some() {
+                if mends > 0 && self.gap.as_mut().is_some_and(|gap| gap.mended(mends)) {
+                    self.gap = None;
                     tracing::info!("the journal takes records again; the gap is recorded");
                 }
                 self.durable.send_replace(self.end.next_n);
-                self.answer(round, results);
+                self.answer(round, results, mends);
                 self.unwritten_since.get_or_insert_with(Instant::now);
                 self.sweep();
                 // An index that is too far behind slows whoever writes.
@@ -350,10 +351,12 @@ impl Writer {
     }
 
     /// Tells everybody how it went. A leaf that could not be made is a gap, as one that could not be written.
-    fn answer(&mut self, round: Vec<Append>, results: Vec<Result<(), LedgerError>>) {
-        for (append, result) in round.into_iter().zip(results) {
+    fn answer(&mut self, round: Vec<Append>, results: Vec<Result<(), LedgerError>>, mends: usize) {
+        for (at, (append, result)) in round.into_iter().zip(results).enumerate() {
             match result {
                 Ok(()) => drop(append.done.send(Ok(()))),
+                // It would fail again: the next start closes its record.
+                Err(error) if at < mends => tracing::error!(%error, "a record can't be closed"),
                 Err(error) => {
                     tracing::error!(%error, session = %append.session, "a leaf could not be made; what it is about does not pass");
                     self.remember(&error, vec![append]);

@@ -267,6 +267,12 @@ impl Policy {
         self.rules.iter().any(|rule| matches!(rule.action, RuleAction::Record(RecordAs::Excluded)))
     }
 
+    /// Whether the rule of that name leaves exchanges out of the record.
+    pub fn excludes_by(&self, name: &str) -> bool {
+        let leaves_out = |rule: &&Rule| matches!(rule.action, RuleAction::Record(RecordAs::Excluded));
+        self.rules.iter().filter(leaves_out).any(|rule| rule.name == name)
+    }
+
     /// The rules.
     pub fn rules(&self) -> &[Rule] {
         &self.rules

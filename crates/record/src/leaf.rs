@@ -205,7 +205,9 @@ pub struct LeftOut {
     pub request: RequestFacts,
     pub statement: Statement,
     pub job: Job,
-    pub labels: BTreeMap<String, String>,
+    pub task: Task,
+    /// The rules that apply.
+    pub rules: Vec<String>,
 }
 
 /// Bytes that a client uploaded.

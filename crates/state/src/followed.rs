@@ -28,9 +28,9 @@ pub struct Followed {
     pub kinds: String,
     /// The statement's fingerprint; empty where it was not read.
     pub fingerprint: String,
-    /// The rule that leaves it out of the record; empty if none does.
+    /// Marks what a rule leaves out of the record, as in `Owner`.
     pub excluded_by: String,
-    /// Of what is left out: the tables that were decided on, each on a line.
+    /// Of what is left out: the tables that were decided on, as a JSON list; empty where they are not known for certain.
     pub tables: String,
     /// The account that started it, if not the connection's own.
     pub account: Option<String>,
@@ -47,7 +47,8 @@ pub(crate) fn insert(db: &Connection, job: &Followed) -> rusqlite::Result<()> {
             asked, since, account, task, decided, fingerprint, kinds, excluded_by, tables)
             VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)
          ON CONFLICT (project, job) DO UPDATE SET next_at = min(next_at, excluded.next_at),
-            location = CASE WHEN location = '' THEN excluded.location ELSE location END",
+            location = CASE WHEN location = '' THEN excluded.location ELSE location END,
+            excluded_by = CASE WHEN excluded_by = excluded.excluded_by THEN excluded_by ELSE '' END",
     )?
     .execute(params![
         job.project,

@@ -60,7 +60,8 @@ pub struct Owner {
     /// Provider and id.
     pub principal: String,
     pub record: String,
-    /// The rule that leaves that record out, and so everything that belongs to it; empty if none does.
+    /// Marks what belongs to an exchange that a rule leaves out of the record; empty for all else. What belongs to one
+    /// exchange has one mark.
     pub excluded_by: String,
 }
 
@@ -74,6 +75,8 @@ pub struct Claim {
     pub follow: Option<Followed>,
     /// What was billed, counted with the claim or not at all.
     pub spent: Option<Spent>,
+    /// It is about to be started: what somebody else's mark, or an earlier one, left on the name is gone.
+    pub starts: bool,
 }
 
 /// What a claim came to.
@@ -101,12 +104,19 @@ enum Work {
     Claim(Box<Claim>),
     /// Gives back what a claim was the first to own.
     Release(Vec<Owned>, Owner),
-    /// What this record owns is left out no longer.
+    /// Takes this mark from everything.
     Tell(String),
 }
 
 #[derive(Default)]
-struct Known(Mutex<HashMap<Owned, Owner>>);
+struct Known(Mutex<Remembered>);
+
+#[derive(Default)]
+struct Remembered {
+    owners: HashMap<Owned, Owner>,
+    /// How often something was forgotten: what was read before that may be old.
+    forgotten: u64,
+}
 
 /// The claim could not be made durable.
 #[derive(Clone, Debug)]
@@ -150,7 +160,7 @@ impl Owners {
         let is_theirs =
             |owner: Option<Owner>| owner.is_some_and(|owner| owner.principal == claim.owner.principal);
         let known = claim.owned.iter().all(|owned| is_theirs(self.known.find(owned)));
-        if known && claim.follow.is_none() && claim.spent.is_none() {
+        if known && !claim.starts && claim.follow.is_none() && claim.spent.is_none() {
             return Ok(Claimed::Owned { new: Vec::new() });
         }
         self.ask(Work::Claim(Box::new(claim))).await
@@ -168,9 +178,9 @@ impl Owners {
         result.await.map_err(|_| stopped())?
     }
 
-    /// What an exchange owns is left out no longer: it ran as something else than what a rule leaves out.
-    pub async fn tell(&self, record: String) -> Result<(), ClaimError> {
-        self.ask(Work::Tell(record)).await.map(|_| ())
+    /// Takes a mark from everything that has it: what belongs to that exchange is left out of the record no longer.
+    pub async fn tell(&self, mark: String) -> Result<(), ClaimError> {
+        self.ask(Work::Tell(mark)).await.map(|_| ())
     }
 
     /// Whose it is.
@@ -186,12 +196,13 @@ impl Owners {
         }
         let (state, known) = (self.state.clone(), self.known.clone());
         let read = move || {
+            let forgotten = known.forgotten();
             let look = |(owned, found): (Owned, Option<Owner>)| match found {
                 Some(owner) => Ok(Some(owner)),
                 None => {
                     let owner = state.owner(&owned)?;
                     if let Some(owner) = &owner {
-                        known.remember(owned, owner.clone());
+                        known.remember_read(owned, owner.clone(), forgotten);
                     }
                     Ok(owner)
                 }
@@ -205,19 +216,42 @@ impl Owners {
 
 impl Known {
     fn find(&self, owned: &Owned) -> Option<Owner> {
-        self.all().get(owned).cloned()
+        self.all().owners.get(owned).cloned()
+    }
+
+    fn forgotten(&self) -> u64 {
+        self.all().forgotten
     }
 
     fn remember(&self, owned: Owned, owner: Owner) {
-        let mut all = self.all();
-        if all.len() >= KNOWN_MAX {
-            all.clear();
-        }
-        all.insert(owned, owner);
+        self.all().remember(owned, owner);
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<Owned, Owner>> {
+    /// The same of what was read when so much had been forgotten.
+    fn remember_read(&self, owned: Owned, owner: Owner, forgotten: u64) {
+        let mut all = self.all();
+        if all.forgotten == forgotten {
+            all.remember(owned, owner);
+        }
+    }
+
+    fn forget(&self, is_old: impl Fn(&Owned, &Owner) -> bool) {
+        let mut all = self.all();
+        all.forgotten += 1;
+        all.owners.retain(|owned, owner| !is_old(owned, owner));
+    }
+
+    fn all(&self) -> MutexGuard<'_, Remembered> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Remembered {
+    fn remember(&mut self, owned: Owned, owner: Owner) {
+        if self.owners.len() >= KNOWN_MAX {
+            self.owners.clear();
+        }
+        self.owners.insert(owned, owner);
     }
 }
 
@@ -236,15 +270,14 @@ fn commit(state: &State, known: &Known, round: Vec<Asked>) {
                 match (asked.what, &result) {
                     // What was theirs before stays under the record that was first.
                     (Work::Claim(claim), Claimed::Owned { new }) => {
+                        if claim.starts {
+                            known.forget(|name, _| claim.owned.contains(name));
+                        }
                         new.iter().for_each(|owned| known.remember(owned.clone(), claim.owner.clone()));
                     }
                     (Work::Claim(_), Claimed::Taken(_)) => {}
-                    (Work::Tell(record), _) => {
-                        known.all().retain(|_, owner| owner.record != record);
-                    }
-                    (Work::Release(owned, _), _) => owned.iter().for_each(|owned| {
-                        known.all().remove(owned);
-                    }),
+                    (Work::Tell(mark), _) => known.forget(|_, owner| owner.excluded_by == mark),
+                    (Work::Release(owned, _), _) => known.forget(|name, _| owned.contains(name)),
                 }
                 let _ = asked.done.send(Ok(result));
             }
@@ -259,9 +292,9 @@ fn commit(state: &State, known: &Known, round: Vec<Asked>) {
 fn apply(db: &Transaction<'_>, work: &Work) -> rusqlite::Result<Claimed> {
     match work {
         Work::Claim(claim) => claim_all(db, claim),
-        Work::Tell(record) => {
+        Work::Tell(mark) => {
             for table in ["owned", "followed"] {
-                db.execute(&format!("UPDATE {table} SET excluded_by = '' WHERE record = ?1"), [record])?;
+                db.execute(&format!("UPDATE {table} SET excluded_by = '' WHERE excluded_by = ?1"), [mark])?;
             }
             Ok(Claimed::Owned { new: Vec::new() })
         }
@@ -290,6 +323,10 @@ fn claim_all(db: &Transaction<'_>, claim: &Claim) -> rusqlite::Result<Claimed> {
         match find(db, owned)? {
             Some(owner) if owner.principal != claim.owner.principal => {
                 return Ok(Claimed::Taken(owned.clone()));
+            }
+            Some(owner) if claim.starts && owner.excluded_by != claim.owner.excluded_by => {
+                db.prepare_cached("UPDATE owned SET excluded_by = '' WHERE kind = ?1 AND name = ?2")?
+                    .execute(params![owned.kind.as_str(), owned.name])?;
             }
             Some(_) => {}
             None => new.push(owned.clone()),
@@ -352,6 +389,7 @@ mod tests {
             at: Timestamp::from_secs(1),
             follow: None,
             spent: None,
+            starts: false,
         };
         let new = Claimed::Owned { new: vec![Owned::job("p", "j")] };
         assert_eq!(owners.claim(claim("okta/a", "1", "j")).await.unwrap(), new);

@@ -175,11 +175,11 @@ pub enum Uploads {
     None,
 }
 
-/// How long each class is kept: a number and `s`, `m`, `h`, `d` or `y`; whole UTC days are dropped.
+/// How long each class is kept: a number and `s`, `m`, `h`, `d` or `y`; whole UTC days are dropped, of records whole segments.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
-    /// Result rows and uploaded bytes.
+    /// Result rows and uploaded bytes, and the SHA-256 of either, also where only hashes are kept.
     #[schemars(with = "String")]
     pub rows: Spanned<String>,
     /// Statements, parameters, error texts, request bodies.

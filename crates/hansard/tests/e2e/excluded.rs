@@ -31,7 +31,10 @@ fn upstream(request: &Request<Bytes>, ran: &Ran) -> ScriptedReply {
     let path = request.uri().path();
     let id = path.rsplit('/').next().unwrap_or_default();
     let configuration = json!({
-        "jobType": "QUERY", "labels": {"about": "jane"}, "query": {"query": SQL, "useLegacySql": false},
+        "jobType": "QUERY", "labels": {"about": "jane"}, "query": {
+            "query": SQL, "useLegacySql": false,
+            "destinationTable": {"projectId": "proj", "datasetId": "_a", "tableId": "anon1"},
+        },
     });
     let job = |state: &str, id: &str| {
         json!({
@@ -189,5 +192,51 @@ fn an_answer_that_says_it_ran_as_something_else_brings_its_text_back() {
         assert_eq!(record["result"]["retained"], "rows");
         assert!(record["request"]["body"].as_str().unwrap().contains("Jane Doe"), "{record:#}");
         assert_eq!(set.gateway.records(&["--contains", "Jane Doe"]).len(), 1);
+    });
+}
+
+/// What is left out is no cloak for something else.
+#[test]
+fn what_does_more_than_read_what_is_left_out_is_recorded() {
+    block_on(async {
+        let set = set(RULE, Ran { kind: "SELECT", table: "patients" }).await;
+        run(&set).await;
+        let alice = set.person();
+        let base = "/bigquery/v2/projects/proj";
+        let table =
+            |dataset: &str, table: &str| json!({"projectId": "proj", "datasetId": dataset, "tableId": table});
+        let rows = set.send("GET", &format!("{base}/datasets/_a/tables/anon1/data"), &alice, "").await;
+        assert_eq!(crate::record_of(&set.gateway, &rows)["kind"], "excluded", "its rows belong to it");
+        let copy = |sources: Value| {
+            json!({"jobReference": {"projectId": "proj", "jobId": null},
+            "configuration": {"copy": {"sourceTables": sources, "destinationTable": table("prod", "t")}}})
+        };
+        let extract = json!({"jobReference": {"projectId": "proj", "jobId": ""},
+            "configuration": {"extract": {"sourceTable": table("_a", "anon1"), "destinationUris": ["gs://out/x"]}}});
+        for (method, path, body) in [
+            ("POST", "jobs", copy(json!([table("_a", "anon1"), table("payroll", "salaries")]))),
+            ("POST", "jobs", copy(json!([table("_a", "anon1")]))),
+            ("POST", "jobs", extract),
+            ("POST", "jobs/out/cancel", Value::Null),
+            ("DELETE", "jobs/out/delete", Value::Null),
+            ("POST", "datasets/_a/tables/anon1/insertAll", json!({"rows": [{"json": {"a": "x"}}]})),
+            ("PATCH", "datasets/_a/tables/anon1", json!({"description": "x"})),
+        ] {
+            let body = if body.is_null() { String::new() } else { body.to_string() };
+            let answer = set.send(method, &format!("{base}/{path}"), &alice, &body).await;
+            let record = crate::record_of(&set.gateway, &answer);
+            assert_eq!(record["kind"], "exchange", "{method} {path}: {record:#}");
+            assert!(record["request"]["path"].as_str().unwrap().ends_with(path), "{record:#}");
+        }
+        // Somebody else who may read it leaves a record, not a tombstone.
+        let auditor = set.world.issuer.token("audrey@example.com", &["security"]);
+        let read = set.send("GET", &format!("{base}/queries/out"), &auditor, "").await;
+        assert_eq!(crate::record_of(&set.gateway, &read)["kind"], "exchange", "{read:?}");
+        // The name of a job that a rule left out, used again.
+        let again = json!({"jobReference": {"projectId": "proj", "jobId": "out"},
+            "configuration": {"query": {"query": "SELECT a FROM shop.orders", "useLegacySql": false}}});
+        set.send("POST", &format!("{base}/jobs"), &alice, &again.to_string()).await;
+        let read = set.send("GET", &format!("{base}/queries/out"), &alice, "").await;
+        assert_eq!(crate::record_of(&set.gateway, &read)["kind"], "exchange", "{read:?}");
     });
 }
