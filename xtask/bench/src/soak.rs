@@ -33,13 +33,14 @@ pub(crate) fn run(run: &Run) -> Step {
     let killed = runtime.block_on(soak(&binary, kills))?;
     let many = runtime.block_on(many::run(&binary, u64::from(exchanges)))?;
     let held = held(run)?;
+    let failing = failing(run)?;
     let targets = fuzz::build(run, &SharedBuild::open(run)?, Effort::Optimised)?;
     let fuzzed = fuzz::attack(run, &targets, fuzz_secs)?;
     let commit =
         output("git", Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root()))?;
     let date = output("date", Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
     let text = format!(
-        "# Soak\n\nMade by `cargo xtask soak` at commit {} on {}.\n\n## Kills\n\n{killed}\n## Many\n\n{many}\n## Held\n\n{held}\n## Hostile bytes\n\n{fuzzed}",
+        "# Soak\n\nMade by `cargo xtask soak` at commit {} on {}.\n\n## Kills\n\n{killed}\n## Many\n\n{many}\n## Held\n\n{held}\n## Failing calls\n\n{failing}\n## Hostile bytes\n\n{fuzzed}",
         commit.trim(),
         date.trim()
     );
@@ -57,6 +58,16 @@ fn held(run: &Run) -> Result<String, String> {
     test.args(["test", "--locked", "--test", "e2e", "held_clients"]);
     run.step("clients that wait", test.env("HANSARD_HOLD_SECS", HOLD_SECS))?;
     Ok(format!("- every client's statement waited {HOLD_SECS} s for approval, was sent once, and ran\n"))
+}
+
+/// Each call of the ledger to the kernel fails in turn; the suite tries a sample.
+fn failing(run: &Run) -> Result<String, String> {
+    let build = SharedBuild::open(run)?;
+    let mut test = build.cargo();
+    test.args(["test", "--locked", "--package", "ledger", "--test", "every_write"]);
+    run.step("calls that fail", test.env("HANSARD_TEST_ALL", "1"))?;
+    Ok("- every call of the ledger to the kernel failed once: a record, a gap or a refusal each time\n"
+        .to_owned())
 }
 
 async fn soak(binary: &Path, kills: u32) -> Result<String, String> {
