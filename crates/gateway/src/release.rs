@@ -180,7 +180,10 @@ pub(crate) async fn behind<U: Upstream>(
         }
         Read::End => {
             let (whole, wire) = gathered.into_window().into_parts();
-            upload_passed(&mut open, manner.speaks).await;
+            tokio::select! {
+                () = upload_passed(&mut open, manner.speaks) => {}
+                () = presence.left() => {}
+            }
             let mut learnt = body.learnt();
             failpoint("last_byte");
             let mismatched = claims.mismatched(&learnt);
@@ -374,7 +377,10 @@ impl Rest {
     async fn close_at_end(mut self) {
         let (last, wire) = std::mem::take(&mut self.gathered).into_window().into_parts();
         let wire_bytes = self.wire_bytes + wire.len() as u64;
-        upload_passed(&mut self.open, self.speaks).await;
+        tokio::select! {
+            () = upload_passed(&mut self.open, self.speaks) => {}
+            () = ended(&mut self.ending) => {}
+        }
         let mut learnt = self.body.learnt();
         failpoint("last_byte");
         let (session, ended) = self.claims.ended(&learnt, has_failed(&self.times, &learnt));
