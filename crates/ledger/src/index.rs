@@ -369,7 +369,7 @@ impl Index {
         first: LeafBody,
     ) -> (LeafBody, BTreeMap<String, u64>) {
         let Some(More { cut, blobs }) = more else { return (first, BTreeMap::new()) };
-        let pieces = blobs.iter().map(|blob| self.sealer.open(session, blob));
+        let pieces = blobs.iter().map(|blob| self.sealer.open_patiently(session, blob));
         let whole = pieces.collect::<Result<Vec<_>, _>>().and_then(|pieces| {
             serde_json::from_slice(&pieces.concat()).map_err(|error| LedgerError::Damaged(error.to_string()))
         });
@@ -427,7 +427,8 @@ impl Index {
 
     fn text(&self, leaf: &At, blobs: &Blobs) -> Option<Text> {
         let open = |blob: &Option<BlobRef>| {
-            let bytes = shown(leaf, self.sealer.open(leaf.session, blob.as_ref()?))?;
+            let blob = blob.as_ref()?;
+            let bytes = shown(leaf, self.sealer.open_patiently(leaf.session, blob))?;
             StatementText::decode(&bytes)
         };
         let asked = open(&blobs.intent_text).unwrap_or_default();

@@ -18,6 +18,7 @@ use std::fs;
 use std::io::Cursor;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::layout::Layout;
 use crate::recorder::LedgerError;
@@ -47,6 +48,9 @@ const KEY_BYTES_MAX: usize = 256;
 pub(crate) const GROUP_BYTES: usize = 1024 * 1024;
 /// A group is at most that and one more entry.
 const GROUP_BYTES_MAX: usize = 40 * 1024 * 1024;
+/// What the system fails to read is read so often, and then again after so long.
+const READS_MAX: u32 = 4;
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// Opened groups that are kept: whoever reads in order opens each once.
 const OPENED_MAX: usize = 6;
 
@@ -276,9 +280,21 @@ impl Sealer {
         payload_of(&group, blob, &*self.unpacking).ok_or_else(damaged)
     }
 
-    /// A digest behind a reference.
+    /// The same for the index, which is shown without what it could not read until it is built anew: what the system
+    /// failed to read is read once more.
+    pub(crate) fn open_patiently(&self, session: SessionId, blob: &BlobRef) -> Result<Vec<u8>, LedgerError> {
+        for _ in 1..READS_MAX {
+            match self.open(session, blob) {
+                Err(LedgerError::Io { .. }) => std::thread::sleep(READ_AGAIN_AFTER),
+                done => return done,
+            }
+        }
+        self.open(session, blob)
+    }
+
+    /// A digest behind a reference, for the index.
     pub(crate) fn open_digest(&self, session: SessionId, blob: &BlobRef) -> Result<Digest, LedgerError> {
-        let bytes = self.open(session, blob)?;
+        let bytes = self.open_patiently(session, blob)?;
         let digest =
             bytes.try_into().map_err(|_| LedgerError::Damaged("a digest that is none".to_owned()))?;
         Ok(Digest(digest))
@@ -373,14 +389,19 @@ impl Sealer {
         day: &str,
     ) -> Result<Vec<Vec<u8>>, LedgerError> {
         let path = self.layout.keys(class, day);
-        let len = fs::metadata(&path).map_err(|_| LedgerError::Expired)?.len();
+        // A file that can't be read for once is not one that retention took.
+        let failed = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => LedgerError::Expired,
+            _ => recorder::io(&path, error),
+        };
+        let len = fs::metadata(&path).map_err(failed)?.len();
         let mut files = self.key_files.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let name = (class, day.to_owned());
         if files.get(&name).is_none_or(|file| file.len != len) {
             if files.len() >= KEY_FILES_MAX {
                 files.clear();
             }
-            let bytes = fs::read(&path).map_err(|_| LedgerError::Expired)?;
+            let bytes = fs::read(&path).map_err(failed)?;
             let mut file = KeyFile { len: bytes.len() as u64, keys: HashMap::new() };
             for (_, payload) in frame::Frames::new(&bytes, 0, KEY_BYTES_MAX) {
                 if let Some((session, wrapped)) = payload.split_at_checked(16) {
