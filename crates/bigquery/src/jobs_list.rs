@@ -71,7 +71,7 @@ async fn mine(bigquery: &BigQuery, parts: &Forwardable<Plan>, jobs: &[Item]) -> 
         };
         let owned = jobs.iter().map(own).collect();
         let claim =
-            Claim { owned, owner, at: bigquery.clock.now(), follow: None, spent: None, starts: false };
+            Claim { owned, owner, at: bigquery.clock.now(), follow: None, spent: None, is_statement: false };
         bigquery.owners.claim(claim).await.map_err(away)?;
     }
     let parent = |item: &Item| Owned::job(&item.job_reference.project_id, &item.statistics.parent_job_id);

@@ -208,7 +208,11 @@ fn of_query(answer: QueryAnswer, rows: Option<u64>, schema: Option<Value>, proje
 /// The job that an answer names, if it names one.
 fn reference(named: &Reference, location: &str, project: &str) -> Option<JobRef> {
     let or = |first: &str, second: &str| if first.is_empty() { second.to_owned() } else { first.to_owned() };
-    (!named.job_id.is_empty()).then(|| JobRef {
+    // A longer name is none that could be asked for.
+    let is_name = |name: &str| name.len() <= crate::understand::NAME_BYTES_MAX;
+    let is_one =
+        !named.job_id.is_empty() && is_name(&named.job_id) && is_name(&named.location) && is_name(location);
+    is_one.then(|| JobRef {
         project: or(&named.project_id, project),
         job: named.job_id.clone(),
         location: or(&named.location, location),

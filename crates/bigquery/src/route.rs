@@ -1,6 +1,6 @@
 //! Which method a request is: from its line and headers alone.
 
-use gateway::{FACT_BYTES_MAX, Reason, Refusal, URI_BYTES_MAX};
+use gateway::{Reason, Refusal, URI_BYTES_MAX};
 use http::Method as Verb;
 use http::request::Parts;
 use std::collections::BTreeMap;
@@ -121,13 +121,6 @@ fn sister_route(mut route: Route, api: &'static str, head: &Parts) -> Result<Rou
     // What has a meaning of its own here has none there.
     if ["batch", "bigquery", "resumable", "upload"].contains(&segments[0].as_str()) {
         return Err(unknown(head));
-    }
-    // Nothing but the line says what is asked: what the record would cut short is not carried.
-    if path.len().max(head.uri.query().unwrap_or_default().len()) >= FACT_BYTES_MAX {
-        return Err(Refusal::new(
-            Reason::Invalid,
-            "The request's path or query is too long to be recorded whole.",
-        ));
     }
     route.params.extend(sisters::project(&segments).map(|project| ("project", project.clone())));
     (route.kind, route.path) = (RouteKind::Sister(api), path.to_owned());

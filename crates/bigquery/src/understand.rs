@@ -128,6 +128,9 @@ pub(crate) fn understand(route: Route, request: &Request, marks: &Marks) -> Resu
     footprint.is_dry_run = is_dry;
     let job_id = reference.job_id.filter(|id| !id.is_empty()).or(spliced.job_id.clone());
     let location = asked.location.or(reference.location).unwrap_or_default();
+    if job_id.as_ref().is_some_and(|id| id.len() > NAME_BYTES_MAX) || location.len() > NAME_BYTES_MAX {
+        return Err(invalid(format!("A job's id or location is longer than {NAME_BYTES_MAX} bytes.")));
+    }
     let starts = match (&job_id, method.map(|method| method.name)) {
         // A job with data begins when all of it has arrived: its last answer says so.
         (Some(job), Some("jobs.insert")) if !is_dry && matches!(route.kind, RouteKind::Plain(_)) => {
@@ -617,6 +620,9 @@ fn edits(shape: Shape, fields: Option<&str>, label_jobs: bool) -> Result<Vec<Edi
     Ok(edits)
 }
 
+/// A job's id, or a location, is no longer: BigQuery's own bound.
+pub(crate) const NAME_BYTES_MAX: usize = 1024;
+
 /// Headers that say how a request is meant; none that carries a secret.
 const RECORDED_HEADERS: &[&str] = &[
     "content-type",
@@ -634,7 +640,7 @@ const RECORDED_HEADERS: &[&str] = &[
 pub(crate) fn recorded_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
     let said = headers.keys().filter(|name| RECORDED_HEADERS.contains(&name.as_str())).filter_map(|name| {
         let value = headers.get(name)?.to_str().ok()?;
-        Some((name.as_str().to_owned(), value.chars().take(512).collect()))
+        Some((name.as_str().to_owned(), value.to_owned()))
     });
     said.collect()
 }
@@ -647,7 +653,7 @@ fn table_of(route: &Route) -> Vec<String> {
 }
 
 fn client_labels(labels: Option<&Value>) -> BTreeMap<String, String> {
-    let members = labels.and_then(Value::as_object).into_iter().flatten().take(64);
+    let members = labels.and_then(Value::as_object).into_iter().flatten();
     members.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
 }
 

@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use crate::exchange::Gateway;
 use crate::hold::{Hold, Met, duplicate, text_of};
-use crate::limits::FACT_BYTES_MAX;
 use crate::ownership::{Asker, Mark};
 use crate::refusal::{Reason, Refusal};
 use crate::request::{BodyError, Presence, Request, RequestBody};
@@ -82,6 +81,8 @@ pub(crate) struct Judged {
     pub(crate) excluded_by: Mark,
     /// Of what is left out: the tables that were decided on, where they are known for certain.
     pub(crate) tables: Option<Vec<String>>,
+    /// It has a text of its own.
+    pub(crate) is_statement: bool,
 }
 
 impl Judged {
@@ -98,6 +99,7 @@ impl Judged {
             place: (String::new(), String::new()),
             excluded_by: Mark::default(),
             tables: None,
+            is_statement: false,
         }
     }
 }
@@ -336,6 +338,7 @@ impl<U: Upstream> Gateway<U> {
             intent.decision.approval = Some(ApprovalRef { id: held.id.to_string() });
         }
         let belongs = known.belongs_to_excluded.is_some();
+        let is_statement = intent.text.sql.is_some();
         let mark = known.leave_out(id);
         let recording = terms(&mut intent, &known.ruling, goes_on, rulebook.recording);
         let warnings = std::mem::take(&mut known.ruling.warnings);
@@ -358,6 +361,7 @@ impl<U: Upstream> Gateway<U> {
             place: (known.project.clone(), intent.target.location.clone()),
             excluded_by: if recording.is_excluded { mark } else { Mark::default() },
             tables: certain.filter(|_| recording.is_excluded && !belongs).map(Footprint::tables),
+            is_statement,
         };
         let text = known.ruling.demands.first().map(|demand| demand.text.clone()).unwrap_or_default();
         let ruling = match (ruled, known) {
@@ -720,8 +724,8 @@ fn body_refusal(error: BodyError) -> Refusal {
 fn line_facts(request: &Request) -> RequestFacts {
     RequestFacts {
         method: request.head.method.as_str().to_owned(),
-        path: clip(request.head.uri.path()),
-        query: clip(request.head.uri.query().unwrap_or_default()),
+        path: request.head.uri.path().to_owned(),
+        query: request.head.uri.query().unwrap_or_default().to_owned(),
         ..RequestFacts::default()
     }
 }
@@ -740,14 +744,5 @@ fn task_facts(request: &Request, task: &str) -> Task {
 }
 
 pub(crate) fn header(request: &Request, name: &str) -> String {
-    request.head.headers.get(name).and_then(|value| value.to_str().ok()).map(clip).unwrap_or_default()
-}
-
-/// At most `FACT_BYTES_MAX` bytes, cut at a character.
-fn clip(text: &str) -> String {
-    let mut end = text.len().min(FACT_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
+    request.head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }

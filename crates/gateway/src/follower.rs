@@ -19,7 +19,7 @@ use crate::histories::Ended;
 use crate::limits::{
     ASKED_EVERY_MAX_SECS, CHILD_PAGES_MAX, FOLLOWED_AT_A_TIME, FOLLOWED_SECS_MAX, MISSED_SECS_MAX,
 };
-use crate::ownership::{Mark, has_others, tables_of};
+use crate::ownership::{Mark, has_others, hashes_of};
 use crate::upstream::{JobRef, JobSeen, Upstream};
 
 /// How a followed job stands.
@@ -183,8 +183,9 @@ impl<U: Upstream> Gateway<U> {
         end: &JobSeen,
         children: &[JobSeen],
     ) -> Result<String, ClaimError> {
-        let decided = tables_of(&followed.tables);
-        let is_other = |seen: &JobSeen| has_others(decided.as_deref(), &seen.statement.tables);
+        let decided = hashes_of(&followed.tables);
+        let is_other =
+            |seen: &JobSeen| has_others(decided.as_ref(), &followed.record, &seen.statement.tables);
         // An end that nobody saw may be that of anything.
         let is_told = !end.is_done
             || is_mismatched(followed, end)
@@ -276,7 +277,14 @@ impl<U: Upstream> Gateway<U> {
         };
         if self
             .owners
-            .claim(Claim { owned, owner, at: now, follow: None, spent: None, starts: false })
+            .claim(Claim {
+                owned,
+                owner,
+                at: now,
+                follow: None,
+                spent: None,
+                is_statement: excluded_by.is_empty(),
+            })
             .await
             .is_err()
         {

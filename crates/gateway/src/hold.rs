@@ -234,7 +234,7 @@ impl<U: Upstream> Gateway<U> {
                 at: held.at,
                 follow: None,
                 spent: None,
-                starts: false,
+                is_statement: false,
             };
             match self.owners.claim(claim).await {
                 Ok(Claimed::Owned { .. }) => {}

@@ -53,8 +53,6 @@ pub const STRANGERS_IN_FULL: u64 = 20;
 pub const STRANGER_ADDRESSES_MAX: usize = 1_000;
 /// Open exchanges have so long to end when the gateway is told to stop.
 pub const DRAIN_MAX: Duration = Duration::from_secs(25);
-/// Longest text of a client that a record's small fields keep, in bytes.
-pub const FACT_BYTES_MAX: usize = 1024;
 /// Longest path or query string that is looked at, in bytes.
 pub const URI_BYTES_MAX: usize = 16 * 1024;
 /// An answer to a question of the gateway's own, in bytes.

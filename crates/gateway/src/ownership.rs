@@ -87,8 +87,10 @@ pub(crate) struct Claims {
     /// How many rows the result may have.
     rows: Option<RowsMost>,
     excluded_by: Mark,
-    /// Of what is left out: the tables that were decided on, where they are known for certain.
-    tables: Option<Vec<String>>,
+    /// Of what is left out: hashes of the tables that were decided on, where they are known for certain.
+    tables: Option<HashSet<String>>,
+    /// It has a text of its own.
+    is_statement: bool,
 }
 
 impl Claims {
@@ -107,6 +109,7 @@ impl Claims {
             rows: None,
             excluded_by: Mark::default(),
             tables: None,
+            is_statement: false,
         }
     }
 
@@ -118,7 +121,10 @@ impl Claims {
         self.fingerprint.clone_from(&judged.fingerprint);
         self.rows.clone_from(&judged.rows);
         self.excluded_by.clone_from(&judged.excluded_by);
-        self.tables.clone_from(&judged.tables);
+        let record = self.record.to_string();
+        let hashes = |tables: &Vec<String>| tables.iter().map(|table| hash_of(&record, table)).collect();
+        self.tables = judged.tables.as_ref().map(hashes);
+        self.is_statement = judged.is_statement;
         self
     }
 
@@ -133,7 +139,7 @@ impl Claims {
     /// Claims a job that is about to be sent, and follows it: whatever becomes of us, its end is recorded.
     async fn start(&mut self, job: &JobRef, now: Timestamp) -> Result<(), Refusal> {
         let owned = vec![Owned::job(&job.project, &job.job)];
-        let claim = Claim { starts: true, ..self.claim(owned.clone(), Some(job), now) };
+        let claim = Claim { is_statement: true, ..self.claim(owned.clone(), Some(job), now) };
         match self.owners.claim(claim).await {
             Ok(Claimed::Owned { .. }) => {
                 self.started = owned;
@@ -171,7 +177,8 @@ impl Claims {
     /// Tells if what a rule leaves out ran as another kind of statement than was decided on, or on other tables.
     fn is_another(&self, ran: &Statement) -> bool {
         !self.excluded_by.is_none()
-            && (!ran.decided_as.is_empty() || has_others(self.tables.as_deref(), &ran.tables))
+            && (!ran.decided_as.is_empty()
+                || has_others(self.tables.as_ref(), &self.record.to_string(), &ran.tables))
     }
 
     /// The job of a statement that a rule leaves out and whose answer does not say which tables it read: its end does.
@@ -270,13 +277,17 @@ impl Claims {
             fingerprint: self.fingerprint.clone(),
             kinds: self.kinds.join(","),
             excluded_by: self.excluded_by.0.clone(),
-            tables: tables_text(self.tables.as_deref()),
+            tables: self
+                .tables
+                .as_ref()
+                .map(|hashes| serde_json::to_string(hashes).expect("hashes are JSON"))
+                .unwrap_or_default(),
             actor: serde_json::to_string(&self.asker.actor).expect("an actor is JSON"),
             next_at: now.plus_secs(FIRST_ASKED_AFTER_SECS),
             asked: 0,
             since: now,
         });
-        Claim { owned, owner: self.owner(), at: now, follow, spent: None, starts: false }
+        Claim { owned, owner: self.owner(), at: now, follow, spent: None, is_statement: self.is_statement }
     }
 }
 
@@ -385,21 +396,20 @@ fn only_reads<P>(action: &Action<P>) -> bool {
         && footprint.statements.iter().all(|deed| deed.written.is_empty() && deed.destinations.is_empty())
 }
 
-/// Tables that were decided on, as a followed job keeps them.
-fn tables_text(tables: Option<&[String]>) -> String {
-    tables.map(|tables| serde_json::to_string(tables).expect("names are JSON")).unwrap_or_default()
+/// A table of what is left out, as the state keeps it: its name is nobody's to read there.
+fn hash_of(record: &str, table: &str) -> String {
+    ledger::sha256(format!("{record}\0{table}").as_bytes()).to_string()
 }
 
-/// The reverse.
-pub(crate) fn tables_of(text: &str) -> Option<Vec<String>> {
+/// Hashes that a followed job keeps.
+pub(crate) fn hashes_of(text: &str) -> Option<HashSet<String>> {
     serde_json::from_str(text).ok()
 }
 
 /// Tells if tables were reached that were not decided on, where those are known.
-pub(crate) fn has_others(decided: Option<&[String]>, ran: &[String]) -> bool {
+pub(crate) fn has_others(decided: Option<&HashSet<String>>, record: &str, ran: &[String]) -> bool {
     let Some(decided) = decided else { return false };
-    let decided: HashSet<&String> = decided.iter().collect();
-    ran.iter().any(|table| !decided.contains(table))
+    ran.iter().any(|table| !decided.contains(&hash_of(record, table)))
 }
 
 /// Made by this gateway, for somebody else.

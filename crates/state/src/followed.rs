@@ -30,7 +30,7 @@ pub struct Followed {
     pub fingerprint: String,
     /// Marks what a rule leaves out of the record, as in `Owner`.
     pub excluded_by: String,
-    /// Of what is left out: the tables that were decided on, as a JSON list; empty where they are not known for certain.
+    /// Of what is left out: hashes of the tables that were decided on, as a JSON list; empty where they are not known for certain.
     pub tables: String,
     /// The account that started it, if not the connection's own.
     pub account: Option<String>,
@@ -41,14 +41,14 @@ pub struct Followed {
 }
 
 /// Follows a job from now on; one that is followed already is only asked sooner.
-pub(crate) fn insert(db: &Connection, job: &Followed) -> rusqlite::Result<()> {
+pub(crate) fn insert(db: &Connection, job: &Followed, is_told: bool) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO followed (project, job, location, connection, principal, record, session, actor, next_at,
             asked, since, account, task, decided, fingerprint, kinds, excluded_by, tables)
             VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)
          ON CONFLICT (project, job) DO UPDATE SET next_at = min(next_at, excluded.next_at),
             location = CASE WHEN location = '' THEN excluded.location ELSE location END,
-            excluded_by = CASE WHEN excluded_by = excluded.excluded_by THEN excluded_by ELSE '' END",
+            excluded_by = CASE WHEN ?19 THEN '' ELSE excluded_by END",
     )?
     .execute(params![
         job.project,
@@ -68,7 +68,8 @@ pub(crate) fn insert(db: &Connection, job: &Followed) -> rusqlite::Result<()> {
         job.fingerprint,
         job.kinds,
         job.excluded_by,
-        job.tables
+        job.tables,
+        is_told
     ])
     .map(|_| ())
 }

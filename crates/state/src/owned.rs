@@ -75,8 +75,14 @@ pub struct Claim {
     pub follow: Option<Followed>,
     /// What was billed, counted with the claim or not at all.
     pub spent: Option<Spent>,
-    /// It is about to be started: what somebody else's mark, or an earlier one, left on the name is gone.
-    pub starts: bool,
+    /// It is by a statement of its own: where that is not left out of the record, nothing that it makes or names is.
+    pub is_statement: bool,
+}
+
+impl Claim {
+    fn is_told(&self) -> bool {
+        self.is_statement && self.owner.excluded_by.is_empty()
+    }
 }
 
 /// What a claim came to.
@@ -160,7 +166,7 @@ impl Owners {
         let is_theirs =
             |owner: Option<Owner>| owner.is_some_and(|owner| owner.principal == claim.owner.principal);
         let known = claim.owned.iter().all(|owned| is_theirs(self.known.find(owned)));
-        if known && !claim.starts && claim.follow.is_none() && claim.spent.is_none() {
+        if known && !claim.is_told() && claim.follow.is_none() && claim.spent.is_none() {
             return Ok(Claimed::Owned { new: Vec::new() });
         }
         self.ask(Work::Claim(Box::new(claim))).await
@@ -270,7 +276,7 @@ fn commit(state: &State, known: &Known, round: Vec<Asked>) {
                 match (asked.what, &result) {
                     // What was theirs before stays under the record that was first.
                     (Work::Claim(claim), Claimed::Owned { new }) => {
-                        if claim.starts {
+                        if claim.is_told() {
                             known.forget(|name, _| claim.owned.contains(name));
                         }
                         new.iter().for_each(|owned| known.remember(owned.clone(), claim.owner.clone()));
@@ -324,7 +330,7 @@ fn claim_all(db: &Transaction<'_>, claim: &Claim) -> rusqlite::Result<Claimed> {
             Some(owner) if owner.principal != claim.owner.principal => {
                 return Ok(Claimed::Taken(owned.clone()));
             }
-            Some(owner) if claim.starts && owner.excluded_by != claim.owner.excluded_by => {
+            Some(owner) if claim.is_told() && !owner.excluded_by.is_empty() => {
                 db.prepare_cached("UPDATE owned SET excluded_by = '' WHERE kind = ?1 AND name = ?2")?
                     .execute(params![owned.kind.as_str(), owned.name])?;
             }
@@ -341,7 +347,7 @@ fn claim_all(db: &Transaction<'_>, claim: &Claim) -> rusqlite::Result<Claimed> {
         insert.execute(params![owned.kind.as_str(), owned.name, principal, record, at, excluded_by])?;
     }
     if let Some(job) = &claim.follow {
-        crate::followed::insert(db, job)?;
+        crate::followed::insert(db, job, claim.is_told())?;
     }
     if let Some(spent) = &claim.spent {
         crate::spent::add(db, spent)?;
@@ -389,7 +395,7 @@ mod tests {
             at: Timestamp::from_secs(1),
             follow: None,
             spent: None,
-            starts: false,
+            is_statement: false,
         };
         let new = Claimed::Owned { new: vec![Owned::job("p", "j")] };
         assert_eq!(owners.claim(claim("okta/a", "1", "j")).await.unwrap(), new);

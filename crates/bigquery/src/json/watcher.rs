@@ -3,7 +3,7 @@
 use super::scan::{cells_end, quote_or_escape};
 
 /// The part of a body beside its rows that is kept, in bytes.
-const SKELETON_BYTES_MAX: usize = 4 * 1024 * 1024;
+const SKELETON_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What a body was like. The elements of the outermost object's `rows` are counted and left out of the
 /// skeleton.

@@ -197,3 +197,37 @@ fn whatever_goes_up_is_recorded_with_every_name() {
         assert_eq!(set.gateway.hansard(&["verify"]).code, 0);
     });
 }
+
+/// A line or a header was cut at 1,024 characters, and what it asked for at its end was not in the record.
+#[test]
+fn a_long_line_and_long_headers_are_recorded_whole() {
+    block_on(async {
+        let set = set("", Vec::new()).await;
+        let alice = set.person();
+        let long = "q".repeat(6_000);
+        let path = format!("/bigquery/v2/projects/proj/datasets/shop/routines/{}END", "r".repeat(1_100));
+        let uri = format!("{}{path}?x={long}&deleteContents=true", set.gateway.url);
+        let request = http::Request::delete(uri).header("authorization", format!("Bearer {alice}"));
+        let request = request.header("x-goog-request-reason", &long).header("x-goog-api-client", &long);
+        let answer = testkit::send(request.header("user-agent", &long).body("".into()).unwrap()).await;
+        let record = crate::record_of(&set.gateway, &answer);
+        assert_eq!(record["request"]["path"], path);
+        assert!(record["request"]["query"].as_str().unwrap().ends_with("&deleteContents=true"));
+        assert_eq!(record["request"]["headers"]["x-goog-api-client"], long);
+        assert_eq!(
+            (&record["task"]["reason"], &record["client"]["user_agent"]),
+            (&json!(long), &json!(long))
+        );
+        // More tables than a short answer has room for.
+        let ran: Vec<_> = (0..60_000).map(|n| format!("proj.d.t{n:06}")).collect();
+        let set = self::set("", ran.clone()).await;
+        let job = json!({"configuration": {"query": {"query": "INSERT shop.x SELECT * FROM v", "useLegacySql": false}}});
+        let jobs = "/bigquery/v2/projects/proj/jobs";
+        let answer = set.send("POST", jobs, &set.person(), &job.to_string()).await;
+        let record = crate::record_of(&set.gateway, &answer);
+        assert_eq!(record["statement"]["tables"].as_array().unwrap().len(), 60_000);
+        let named = json!({"jobReference": {"projectId": "proj", "jobId": "j".repeat(70_000)}, "configuration": job["configuration"]});
+        let refused = set.send("POST", jobs, &set.person(), &named.to_string()).await;
+        assert_eq!(refused.status, 400, "{refused:?}");
+    });
+}

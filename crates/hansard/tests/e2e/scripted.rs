@@ -508,14 +508,17 @@ fn a_long_get_that_was_sent_as_a_post_is_a_get_again() {
 fn rows_that_were_refused_in_an_answer_of_success_are_an_error() {
     block_on(async {
         let answer = r#"{"kind":"bigquery#tableDataInsertAllResponse","insertErrors":[{"index":3,"errors":[{"reason":"invalid","message":"no such field: x"}]}]}"#;
-        let many = format!(
-            r#"{{"insertErrors":[{}]}}"#,
-            vec![r#"{"index":0,"errors":[{"reason":"stopped"}]}"#; 100_000].join(",")
-        );
+        let refused = |rows| {
+            let row = r#"{"index":0,"errors":[{"reason":"stopped"}]}"#;
+            format!(r#"{{"insertErrors":[{}]}}"#, vec![row; rows].join(","))
+        };
+        // Of so many that it is not read any more, it is known that there are some.
+        let (many, more) = (refused(100_000), refused(900_000));
         let (world, _) = world(
             move |line, _| match line {
                 line if line.contains("/good/") => ScriptedReply::json(r#"{"kind":"x"}"#),
                 line if line.contains("/many/") => ScriptedReply::json(many.clone()),
+                line if line.contains("/more/") => ScriptedReply::json(more.clone()),
                 _ => ScriptedReply::json(answer),
             },
             "",
@@ -538,8 +541,10 @@ fn rows_that_were_refused_in_an_answer_of_success_are_an_error() {
         // Also where the client does not want to see it.
         let (outcome, status, shown) = recorded("bad/insertAll?fields=kind").await;
         assert_eq!((outcome, status, &shown["insertErrors"]), (json!("error"), refused, &Value::Null));
-        let (outcome, status, _) = recorded("many/insertAll").await;
-        assert_eq!((outcome, &status["reason"]), (json!("error"), &json!("invalid")));
+        for (path, reason) in [("many/insertAll", "stopped"), ("more/insertAll", "invalid")] {
+            let (outcome, status, _) = recorded(path).await;
+            assert_eq!((outcome, &status["reason"]), (json!("error"), &json!(reason)));
+        }
         assert_eq!(recorded("good/insertAll").await.0, "ok");
     });
 }
