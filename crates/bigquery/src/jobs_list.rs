@@ -70,9 +70,7 @@ async fn mine(bigquery: &BigQuery, parts: &Forwardable<Plan>, jobs: &[Item]) -> 
             excluded_by: parts.excluded_by.clone(),
         };
         let owned = jobs.iter().map(own).collect();
-        let claim =
-            Claim { owned, owner, at: bigquery.clock.now(), follow: None, spent: None, is_statement: false };
-        bigquery.owners.claim(claim).await.map_err(away)?;
+        bigquery.owners.claim(Claim::new(owned, owner, bigquery.clock.now())).await.map_err(away)?;
     }
     let parent = |item: &Item| Owned::job(&item.job_reference.project_id, &item.statistics.parent_job_id);
     let owners = bigquery.owners.owners(jobs.iter().map(own).collect()).await.map_err(away)?;

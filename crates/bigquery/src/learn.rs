@@ -419,6 +419,7 @@ fn proto_status(error: &ErrorProto) -> Status {
 fn digits(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
+
 /// Counts by name, or one count; anything else is none, so that a record holds nothing deep.
 fn counts(said: Option<Value>) -> Option<Value> {
     let is_count = |value: &Value| value.is_string() || value.is_number();

@@ -79,9 +79,9 @@ pub(crate) struct Judged {
     /// The billing project, and where it runs; empty if that is not said.
     pub(crate) place: (String, String),
     pub(crate) excluded_by: Mark,
-    /// Of what is left out: the tables that were decided on, where they are known for certain.
+    /// Tables that were decided on, of what is left out, where they are known for certain.
     pub(crate) tables: Option<Vec<String>>,
-    /// It has a text of its own.
+    /// Tells if it has a text of its own.
     pub(crate) is_statement: bool,
 }
 
@@ -574,21 +574,21 @@ fn leave_out(intent: &mut IntentDraft, usual: Recording) -> Recording {
     Recording { results: Retained::None, uploads: Retained::None, is_excluded: true }
 }
 
-/// What a question of the gateway's own is asked for, and how much of it its record tells.
+/// Cause of a question of the gateway's own, and how much of that its record tells.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cause {
     pub(crate) record: Option<RecordId>,
     pub(crate) told: Told,
 }
 
-/// How much the record of a question of the gateway's own tells.
+/// Says how much the record of a question of the gateway's own tells.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Told {
     #[default]
     All,
-    /// It is asked for a request that a rule may leave out: that is not known yet.
+    /// Nothing of the request that it is asked for: a rule may leave that out, which is not known yet.
     Undecided,
-    /// It is asked for what this rule leaves out.
+    /// Nothing but this rule, which leaves out what it is asked for.
     Excluded(String),
 }
 
@@ -683,7 +683,7 @@ fn intent<P>(
     })
 }
 
-/// With every table that the request itself names.
+/// Adds every table that the request itself names.
 fn named(statement: Statement, footprint: &Footprint) -> Statement {
     let mut tables = footprint.tables();
     let known: HashSet<&String> = tables.iter().collect();

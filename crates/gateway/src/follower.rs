@@ -6,8 +6,7 @@
 use http::StatusCode;
 use ledger::{Closing, IntentDraft, StatementText};
 use record::{
-    Actor, Client, Decision, Effect, Outcome, RecordId, RecordKind, RequestFacts, SessionId, Status, Target,
-    Task, Timestamp,
+    Actor, Decision, Effect, Outcome, RecordId, RecordKind, SessionId, Status, Target, Task, Timestamp,
 };
 use state::{Claim, ClaimError, Followed, Owned, Owner, Payer, Spent};
 use std::sync::Arc;
@@ -275,19 +274,8 @@ impl<U: Upstream> Gateway<U> {
             record: followed.record.clone(),
             excluded_by: excluded_by.to_owned(),
         };
-        if self
-            .owners
-            .claim(Claim {
-                owned,
-                owner,
-                at: now,
-                follow: None,
-                spent: None,
-                is_statement: excluded_by.is_empty(),
-            })
-            .await
-            .is_err()
-        {
+        let claim = Claim { is_statement: excluded_by.is_empty(), ..Claim::new(owned, owner, now) };
+        if self.owners.claim(claim).await.is_err() {
             return false;
         }
         let mut statement = seen.statement.clone();
@@ -312,11 +300,6 @@ impl<U: Upstream> Gateway<U> {
         };
         let rulebook = self.rulebook();
         let mut draft = IntentDraft {
-            session,
-            kind: RecordKind::Job,
-            received: now,
-            actor,
-            client: Client::default(),
             task: Task { labels: seen.labels, ..Task::default() },
             target: Target {
                 connection: followed.connection.clone(),
@@ -324,7 +307,6 @@ impl<U: Upstream> Gateway<U> {
                 location: seen.job.location.clone(),
                 ..Target::default()
             },
-            request: RequestFacts::default(),
             statement: statement.clone(),
             job: facts.clone(),
             decision: Decision {
@@ -334,7 +316,7 @@ impl<U: Upstream> Gateway<U> {
             },
             text: StatementText { sql: seen.sql, ..StatementText::default() },
             caused_by: record_of(followed),
-            left_out: None,
+            ..IntentDraft::new(session, RecordKind::Job, now, actor)
         };
         let recording = match Mark(excluded_by.to_owned()).rule() {
             None => rulebook.recording,

@@ -228,14 +228,7 @@ impl<U: Upstream> Gateway<U> {
             Owner { principal: held.owner(), record: held.id.to_string(), excluded_by: String::new() };
         let owned: Vec<Owned> = held.job.iter().map(|job| Owned::job(&job.project, &job.job)).collect();
         if let Some(job) = &held.job {
-            let claim = Claim {
-                owned: owned.clone(),
-                owner: owner.clone(),
-                at: held.at,
-                follow: None,
-                spent: None,
-                is_statement: false,
-            };
+            let claim = Claim::new(owned.clone(), owner.clone(), held.at);
             match self.owners.claim(claim).await {
                 Ok(Claimed::Owned { .. }) => {}
                 Ok(Claimed::Taken(_)) => return Err(duplicate(&job_ref(job))),

@@ -28,7 +28,7 @@ pub const REPLY_PARTS_MAX: usize = 4;
 pub const MESSAGES_GATHERED_MAX: Duration = Duration::from_millis(2);
 /// An upload that was answered before its end goes on as long as a part of it comes within this.
 pub const UPLOAD_IDLE_MAX: Duration = Duration::from_secs(10);
-/// It goes on for so long in all.
+/// Longest time that such an upload goes on.
 pub const UPLOAD_REST_MAX: Duration = Duration::from_secs(600);
 /// Streams of one HTTP/2 connection at a time.
 pub const STREAMS_MAX: u32 = 256;

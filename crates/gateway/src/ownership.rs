@@ -87,9 +87,9 @@ pub(crate) struct Claims {
     /// How many rows the result may have.
     rows: Option<RowsMost>,
     excluded_by: Mark,
-    /// Of what is left out: hashes of the tables that were decided on, where they are known for certain.
+    /// Hashes of the tables that were decided on, of what is left out, where they are known for certain.
     tables: Option<HashSet<String>>,
-    /// It has a text of its own.
+    /// Tells if it has a text of its own.
     is_statement: bool,
 }
 
@@ -121,9 +121,10 @@ impl Claims {
         self.fingerprint.clone_from(&judged.fingerprint);
         self.rows.clone_from(&judged.rows);
         self.excluded_by.clone_from(&judged.excluded_by);
-        let record = self.record.to_string();
-        let hashes = |tables: &Vec<String>| tables.iter().map(|table| hash_of(&record, table)).collect();
-        self.tables = judged.tables.as_ref().map(hashes);
+        self.tables = judged.tables.as_ref().map(|tables| {
+            let record = self.record.to_string();
+            tables.iter().map(|table| hash_of(&record, table)).collect()
+        });
         self.is_statement = judged.is_statement;
         self
     }
@@ -287,7 +288,7 @@ impl Claims {
             asked: 0,
             since: now,
         });
-        Claim { owned, owner: self.owner(), at: now, follow, spent: None, is_statement: self.is_statement }
+        Claim { follow, is_statement: self.is_statement, ..Claim::new(owned, self.owner(), now) }
     }
 }
 
@@ -337,7 +338,7 @@ impl<U: Upstream> Gateway<U> {
         asker: &Asker,
         action: &Action<U::Plan>,
     ) -> Result<Option<Mark>, Refusal> {
-        if !only_reads(action) {
+        if !rulebook.rules.excludes() || !only_reads(action) {
             return Ok(None);
         }
         let mut mark: Option<Mark> = None;

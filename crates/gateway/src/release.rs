@@ -212,20 +212,12 @@ pub(crate) async fn behind<U: Upstream>(
             }
         }
         read @ (Read::Left | Read::Broken(_)) => {
-            let undo = claims.undo().to_vec();
-            let mut broken = Closing::new(Outcome::Aborted, Status::default());
-            broken.statement.undo = undo;
             gathered.finish(&mut *body);
-            let mut learnt = body.learnt();
-            if !claims.learn(&mut learnt, gateway.clock.now()).await {
-                return Box::pin(unclaimed(gateway, open, learnt, manner, &times)).await;
-            }
             let fault = match read {
                 Read::Broken(fault) => Some(fault),
                 _ => None,
             };
-            broken.is_another = learnt.is_another;
-            Box::pin(broken_before_release(gateway, (open, broken), fault, &times, manner)).await
+            Box::pin(broken_before_release(gateway, open, claims, body, (fault, &times, manner))).await
         }
     }
 }
@@ -563,12 +555,17 @@ async fn refused_for_its_rows<U: Upstream>(
 /// Nothing was released yet. Without a fault it is the client who left: nobody reads the reply.
 async fn broken_before_release<U: Upstream>(
     gateway: &Gateway<U>,
-    (open, mut closing): (OpenRecord, Closing),
-    fault: Option<UpstreamFault>,
-    times: &Times,
-    manner: Manner,
+    open: OpenRecord,
+    mut claims: Claims,
+    body: Box<dyn AnswerBody>,
+    (fault, times, manner): (Option<UpstreamFault>, &Times, Manner),
 ) -> Reply {
     let id = open.id();
+    let undo = claims.undo().to_vec();
+    let mut learnt = body.learnt();
+    if !claims.learn(&mut learnt, gateway.clock.now()).await {
+        return unclaimed(gateway, open, learnt, manner, times).await;
+    }
     let why = match &fault {
         Some(fault) => format!("BigQuery broke off its answer: {fault}. Record {id}"),
         None => CLIENT_LEFT.to_owned(),
@@ -586,9 +583,11 @@ async fn broken_before_release<U: Upstream>(
         },
         None => Status { reason: "aborted".to_owned(), message, ..Status::default() },
     };
-    closing.status = status;
+    let mut closing = Closing::new(Outcome::Aborted, status);
     closing.forwarded = Some(times.forwarded);
     closing.first_byte = Some(times.first_byte);
+    closing.statement.undo = undo;
+    closing.is_another = learnt.is_another;
     gateway.metrics.exchange(Outcome::Aborted);
     match open.close(closing, Payload::default()).await {
         Ok(_) => reply,

@@ -428,7 +428,7 @@ pub trait AnswerBody: Send {
         false
     }
 
-    /// How whoever asks what is under way is told how far it is; none where the bytes that passed say it.
+    /// Returns what tells how far it is while it is under way; none where the bytes that passed say it.
     fn progress(&self) -> Option<ledger::Progress> {
         None
     }
@@ -463,7 +463,7 @@ pub struct Learnt {
     pub under_way: Option<JobRef>,
     /// What follows the body.
     pub trailers: Option<HeaderMap>,
-    /// It ran as something else than what a rule leaves out of the record.
+    /// Tells if it ran as something else than what a rule leaves out of the record.
     pub is_another: bool,
 }
 

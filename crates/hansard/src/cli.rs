@@ -295,7 +295,7 @@ pub(crate) struct FilterArgs {
 pub(crate) struct RecordsArgs {
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
-    /// What is under way, as far as it has come, not what has ended.
+    /// Show what is under way, as far as it has come, instead of what has ended.
     #[arg(long)]
     pub(crate) open: bool,
     /// The newest so many.

@@ -1,7 +1,7 @@
 //! What the writer is asked to append: a leaf's body and the blobs that it will refer to; and how the blobs of a round
 //! are gathered to be sealed together.
 
-use record::{BlobClass, BlobRef, Digest, LeafBody, RecordKind, SessionId};
+use record::{BlobClass, Digest, LeafBody, RecordKind, SessionId};
 use std::collections::HashMap;
 use tokio::sync::oneshot;
 
@@ -17,7 +17,7 @@ pub(crate) struct Append {
     pub(crate) done: Done,
 }
 
-/// What a leaf refers to, beside its own long body.
+/// Blobs that a leaf refers to, beside those of its own long body.
 #[derive(Default)]
 pub(crate) struct Blobs {
     pub(crate) text: Option<Blob>,
@@ -33,18 +33,19 @@ pub(crate) struct Digests {
 }
 
 impl Append {
-    /// A leaf that nobody waits for.
+    /// Makes a leaf that nobody waits for.
     pub(crate) fn unwaited(session: SessionId, body: Body, digests: Digests) -> Self {
         let (done, _nobody_waits) = oneshot::channel();
         Self { session, body, blobs: Blobs { digests, ..Blobs::default() }, done }
     }
 
+    /// Counts about how many bytes its blobs bring.
     pub(crate) fn bytes(&self) -> usize {
         let pieces = self.body.sealed.iter().flat_map(|sealed| &sealed.pieces);
         self.blobs.text.iter().chain(&self.blobs.data).chain(pieces).map(Blob::bytes).sum()
     }
 
-    /// Whether it may not use what the disk keeps for closing open records.
+    /// Tells if it may not use what the disk keeps for closing open records.
     pub(crate) fn is_new(&self) -> bool {
         match &self.body.whole {
             LeafBody::Intent(_) => true,
@@ -54,13 +55,13 @@ impl Append {
     }
 }
 
-/// Where a blob of the round lies.
+/// The place of a blob of the round.
 pub(crate) enum Place {
     Among { group: usize, at: u64, size: u64, commit: Digest },
     Alone { group: Group, size: u64, commit: Digest },
 }
 
-/// Where the blobs of one append lie.
+/// The places of the blobs of one append.
 pub(crate) struct Places {
     pub(crate) text: Option<Place>,
     pub(crate) data: Option<Place>,
@@ -69,7 +70,7 @@ pub(crate) struct Places {
     pub(crate) pieces: Vec<Place>,
 }
 
-/// What the sessions of a round write, gathered to be sealed together.
+/// Blobs that the sessions of a round write, gathered to be sealed together.
 #[derive(Default)]
 pub(crate) struct Groups {
     pub(crate) all: Vec<(BlobClass, SessionId, Entries)>,
@@ -95,9 +96,4 @@ impl Groups {
         let (at, size) = self.all[group].2.push(loose);
         Place::Among { group, at, size, commit: loose.commit }
     }
-}
-
-/// The day that a blob lies in.
-pub(crate) fn day_of(blob: &BlobRef) -> &str {
-    blob.segment.split('/').next().unwrap_or_default()
 }

@@ -27,7 +27,7 @@ const CUT_PATH_BYTES_MAX: usize = 64;
 /// More than any of the record's types has fields.
 const FIELDS_MAX: usize = 32;
 
-/// How much of each list and text a leaf has.
+/// Bounds of each list and text in a leaf.
 #[derive(Clone, Copy)]
 struct Limits {
     entries: usize,
@@ -45,12 +45,12 @@ const LIMITS: [Limits; 3] = [
 pub(crate) struct Body {
     /// All of it.
     pub(crate) whole: LeafBody,
-    /// As it stands in the leaf.
+    /// JSON as it stands in the leaf.
     pub(crate) json: Box<RawValue>,
     pub(crate) sealed: Option<Sealed>,
 }
 
-/// What a leaf says of a body that it has not whole.
+/// Parts of a body that stands in its leaf cut: what was cut, and all of it sealed.
 pub(crate) struct Sealed {
     /// Entries or bytes in all, by path.
     pub(crate) cut: BTreeMap<String, u64>,
@@ -59,30 +59,36 @@ pub(crate) struct Sealed {
 }
 
 impl Body {
-    /// Takes long for a long one: an async thread prepares those.
+    /// Makes a body ready. Takes long for a long one: an async thread calls `prepare`.
     pub(crate) fn new(whole: LeafBody, sealer: &Sealer, session: SessionId, at: Timestamp) -> Self {
-        let json = json_of(&whole);
-        match json.get().len() <= WHOLE_BYTES_MAX {
-            true => Self { whole, json, sealed: None },
-            false => Self::cut(whole, &json, sealer, session, at),
-        }
+        Self::short(whole).unwrap_or_else(|(whole, json)| Self::cut(whole, &json, sealer, session, at))
     }
 
-    /// The same on an async thread.
+    /// Makes a body ready, a long one on a thread that may block.
     pub(crate) async fn prepare(
         whole: LeafBody,
         sealer: &Arc<Sealer>,
         session: SessionId,
         at: Timestamp,
     ) -> Self {
-        let json = json_of(&whole);
-        if json.get().len() <= WHOLE_BYTES_MAX {
-            return Self { whole, json, sealed: None };
+        match Self::short(whole) {
+            Ok(ready) => ready,
+            Err((whole, json)) => {
+                let sealer = sealer.clone();
+                tokio::task::spawn_blocking(move || Self::cut(whole, &json, &sealer, session, at))
+                    .await
+                    .expect("cutting does not panic")
+            }
         }
-        let sealer = sealer.clone();
-        tokio::task::spawn_blocking(move || Self::cut(whole, &json, &sealer, session, at))
-            .await
-            .expect("cutting does not panic")
+    }
+
+    /// Makes one ready that fits its leaf; gives any other back, with its JSON.
+    fn short(whole: LeafBody) -> Result<Self, (LeafBody, Box<RawValue>)> {
+        let json = json_of(&whole);
+        match json.get().len() <= WHOLE_BYTES_MAX {
+            true => Ok(Self { whole, json, sealed: None }),
+            false => Err((whole, json)),
+        }
     }
 
     fn cut(whole: LeafBody, json: &RawValue, sealer: &Sealer, session: SessionId, at: Timestamp) -> Self {
@@ -114,7 +120,7 @@ fn shortened(whole: &LeafBody, json: &RawValue) -> (Box<RawValue>, BTreeMap<Stri
     })
 }
 
-/// None for what is deeper than a reader follows.
+/// Reads the first of it and what was cut; none for what is deeper than a reader follows.
 fn first_of(json: &RawValue, limits: Limits) -> Option<(Box<RawValue>, BTreeMap<String, u64>)> {
     let mut cut = BTreeMap::new();
     let mut reader = serde_json::Deserializer::from_str(json.get());
@@ -122,19 +128,9 @@ fn first_of(json: &RawValue, limits: Limits) -> Option<(Box<RawValue>, BTreeMap<
     Some((to_raw_value(&value).expect("JSON again"), cut))
 }
 
-/// What is left of a body whose first entries alone are too many: who, when and how it ended.
+/// Leaves of a body whose first entries alone are too many who, when and how it ended.
 fn bare(body: &LeafBody) -> LeafBody {
-    let actor = |actor: &Actor| Actor {
-        kind: actor.kind,
-        id: actor.id.clone(),
-        email: actor.email.clone(),
-        name: actor.name.clone(),
-        groups: None,
-        idp: actor.idp.clone(),
-        agent: actor.agent.clone(),
-        act_chain: Vec::new(),
-        credential: actor.credential.clone(),
-    };
+    let actor = |actor: &Actor| Actor { groups: None, act_chain: Vec::new(), ..actor.clone() };
     let status = |status: &Status| Status { message: String::new(), ..status.clone() };
     match body {
         LeafBody::Intent(intent) => LeafBody::Intent(Box::new(Intent {

@@ -23,11 +23,11 @@ pub struct IntentDraft {
     pub decision: Decision,
     pub text: StatementText,
     pub caused_by: Option<RecordId>,
-    /// What a rule leaves out. It is kept in memory until the exchange ended as what was decided on.
+    /// Left out by a rule: kept in memory until the exchange ended as what was decided on.
     pub left_out: Option<Box<LeftOutDraft>>,
 }
 
-/// What a rule leaves out of a draft, and how much would be kept else.
+/// Facts and texts that a rule leaves out of a draft, and how much would be kept else.
 pub struct LeftOutDraft {
     pub facts: LeftOut,
     pub text: StatementText,
@@ -35,7 +35,27 @@ pub struct LeftOutDraft {
 }
 
 impl IntentDraft {
-    /// Its leaf's body.
+    /// Makes one with nothing known but who, when and in which session.
+    pub fn new(session: SessionId, kind: RecordKind, received: Timestamp, actor: Actor) -> Self {
+        Self {
+            session,
+            kind,
+            received,
+            actor,
+            client: Client::default(),
+            task: Task::default(),
+            target: Target::default(),
+            request: RequestFacts::default(),
+            statement: Statement::default(),
+            job: Job::default(),
+            decision: Decision::default(),
+            text: StatementText::default(),
+            caused_by: None,
+            left_out: None,
+        }
+    }
+
+    /// Turns it into the body of its leaf.
     pub(crate) fn into_intent(self: Box<Self>, id: RecordId) -> Box<Intent> {
         Box::new(Intent {
             id,
@@ -81,7 +101,7 @@ pub struct Closing {
     pub schema: Option<Value>,
     /// Decoded bytes that were given to the client, where that may be less than what was recorded for it.
     pub released: Option<u64>,
-    /// It ran as something else than was decided on: a rule that leaves it out does so no longer.
+    /// Tells if it ran as something else than was decided on: a rule that leaves it out does so no longer.
     pub is_another: bool,
 }
 

@@ -108,7 +108,7 @@ impl Gap {
         gap.into_iter().chain(closed).collect()
     }
 
-    /// So many of its leaves are durable. True if that is all of it.
+    /// Notes that so many of its leaves are durable. True if that is all of it.
     pub(crate) fn mended(&mut self, leaves: usize) -> bool {
         let closed = leaves - usize::from(!self.is_recorded);
         self.is_recorded = true;

@@ -103,7 +103,7 @@ CREATE TABLE t_kinds (kind TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (kind,
 CREATE TABLE t_tables (name TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (name, n)) STRICT, WITHOUT ROWID;
 CREATE TABLE t_digests (n INTEGER NOT NULL, upload INTEGER NOT NULL, day TEXT NOT NULL, sha256 TEXT NOT NULL,
     PRIMARY KEY (n, upload)) STRICT, WITHOUT ROWID;
-CREATE INDEX t_digests_day ON t_digests (day, upload);
+CREATE INDEX t_digests_day ON t_digests (upload, day);
 CREATE TABLE t_texts (n INTEGER PRIMARY KEY, day TEXT NOT NULL, long INTEGER NOT NULL, sql TEXT, message TEXT) STRICT;
 CREATE INDEX t_texts_day ON t_texts (day);
 CREATE TABLE t_sessions (
@@ -153,18 +153,14 @@ impl Index {
         Ok(index)
     }
 
-    /// What the index has of days that are gone: retention was stopped in the middle, or somebody took their folder.
+    /// Drops what the index has of days that are gone: retention was stopped in the middle, or somebody took their folder.
     fn drop_lost_days(&self) -> Result<(), LedgerError> {
-        for (class, days) in [
-            (BlobClass::Statements, "SELECT DISTINCT day FROM t_texts"),
-            (BlobClass::Rows, "SELECT DISTINCT day FROM t_digests WHERE upload = 0"),
-            (BlobClass::Uploads, "SELECT DISTINCT day FROM t_digests WHERE upload = 1"),
+        for (class, known) in [
+            (BlobClass::Statements, TEXT_DAYS),
+            (BlobClass::Rows, "SELECT min(day) FROM t_digests WHERE upload = 0 AND day > ?1"),
+            (BlobClass::Uploads, "SELECT min(day) FROM t_digests WHERE upload = 1 AND day > ?1"),
         ] {
-            let known: Vec<String> = {
-                let db = self.db();
-                let mut query = db.prepare(days).map_err(sql)?;
-                query.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(sql)?
-            };
+            let known = days(&self.db(), known)?;
             for day in known.iter().filter(|day| !self.layout.class(class).join(day).exists()) {
                 self.drop_day(class, day)?;
             }
@@ -272,7 +268,7 @@ impl Index {
     fn read_segment(&self, path: &Path, limit: u64) -> Result<(), LedgerError> {
         let mut offset = self.segment_offset(path);
         loop {
-            let bytes = read_from(path, offset)?;
+            let bytes = leaves::read_from(path, offset)?;
             let mut frames = leaves::frames(&bytes, 0);
             let mut db = self.db();
             let transaction = db.transaction().map_err(sql)?;
@@ -415,7 +411,7 @@ impl Index {
             let Some(blob) = blob else { continue };
             let digest = self.sealer.open_digest(leaf.session, blob);
             let Some(digest) = shown(leaf, digest) else { continue };
-            let day = blob.segment.split('/').next().unwrap_or_default();
+            let day = blob.day();
             db.prepare_cached("INSERT OR REPLACE INTO t_digests VALUES (?1, ?2, ?3, ?4)")
                 .and_then(|mut query| {
                     query.execute(params![leaf.n as i64, is_upload, day, digest.to_string()])
@@ -438,9 +434,8 @@ impl Index {
         if sql.is_none() && message.is_none() {
             return None;
         }
-        let segment =
-            blobs.intent_text.as_ref().or(blobs.outcome_text.as_ref()).map(|blob| blob.segment.as_str());
-        let day = segment.and_then(|segment| segment.split('/').next()).unwrap_or_default().to_owned();
+        let day = blobs.intent_text.as_ref().or(blobs.outcome_text.as_ref()).map(BlobRef::day);
+        let day = day.unwrap_or_default().to_owned();
         let long = sql.as_ref().is_some_and(|text| text.len() > FTS_TEXT_BYTES_MAX);
         Some(Text { n: leaf.n as i64, day, long, sql, message })
     }
@@ -733,8 +728,8 @@ fn count_in_session(db: &Transaction<'_>, record: &Record) -> Result<(), LedgerE
     Ok(())
 }
 
-/// What a blob says, if it can be read. Of a rebuild after retention it is gone, and the record stays; so it does where the
-/// blob is damaged, which `verify` finds: the index goes on.
+/// Takes what a blob says, if it can be read. In a rebuild after retention it is gone, and the record stays; so it does where
+/// the blob is damaged, which `verify` finds: the index goes on.
 fn shown<T>(leaf: &At, read: Result<T, LedgerError>) -> Option<T> {
     match read {
         Ok(read) => Some(read),
@@ -742,6 +737,22 @@ fn shown<T>(leaf: &At, read: Result<T, LedgerError>) -> Option<T> {
         Err(error) => {
             tracing::error!(%error, n = leaf.n, "a record is shown without what can't be read");
             None
+        }
+    }
+}
+
+/// Finds the next day of texts.
+pub(crate) const TEXT_DAYS: &str = "SELECT min(day) FROM t_texts WHERE day > ?1";
+
+/// The days that a table has, each found by its index from the one before: however many rows a day has.
+pub(crate) fn days(db: &Connection, next: &str) -> Result<Vec<String>, LedgerError> {
+    let mut query = db.prepare(next).map_err(sql)?;
+    let mut found: Vec<String> = Vec::new();
+    loop {
+        let last = found.last().map_or("", String::as_str);
+        match query.query_row([last], |row| row.get::<_, Option<String>>(0)).map_err(sql)? {
+            Some(day) => found.push(day),
+            None => return Ok(found),
         }
     }
 }
@@ -770,27 +781,4 @@ fn set_meta(db: &Connection, name: &str, value: &str) -> Result<(), LedgerError>
 /// A segment is named for its first leaf.
 pub(crate) fn first_n(path: &Path) -> u64 {
     path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok()).unwrap_or(0)
-}
-
-/// A part of a segment; more of it where a single frame is longer.
-fn read_from(path: &Path, offset: u64) -> Result<Vec<u8>, LedgerError> {
-    const READ_BYTES: u64 = 1024 * 1024;
-    let bytes = read_at_most(path, offset, READ_BYTES)?;
-    match crate::frame::first(&bytes, crate::frame::PAYLOAD_BYTES_MAX) {
-        None if bytes.len() as u64 == READ_BYTES => {
-            read_at_most(path, offset, (crate::frame::PAYLOAD_BYTES_MAX + crate::frame::HEADER_BYTES) as u64)
-        }
-        _ => Ok(bytes),
-    }
-}
-
-fn read_at_most(path: &Path, offset: u64, bytes_max: u64) -> Result<Vec<u8>, LedgerError> {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|mut file| {
-        file.seek(SeekFrom::Start(offset))?;
-        file.take(bytes_max).read_to_end(&mut bytes)
-    });
-    read.map_err(|error| recorder::io(path, error))?;
-    Ok(bytes)
 }

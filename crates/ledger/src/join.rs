@@ -22,7 +22,7 @@ pub(crate) struct At {
     pub(crate) cut: BTreeMap<String, u64>,
 }
 
-/// What opened a record, and what of it could not be read.
+/// An intent with its place, and what of it could not be read.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Opened {
     pub(crate) intent: Intent,

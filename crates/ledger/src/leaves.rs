@@ -1,9 +1,12 @@
 //! How leaves lie in their segments: a round's leaves are one frame, compressed together. What is hashed and
 //! linked is each leaf's own bytes.
 
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::path::Path;
 
 use crate::frame;
+use crate::recorder::{self, LedgerError};
 use crate::sealing::{Effort, compress, decompress};
 
 /// Begins a frame of leaves, and tells one from a blob's.
@@ -65,6 +68,28 @@ pub(crate) fn stand_in(bytes: &[u8]) -> bool {
         window == MAGIC
             && frame::first(&bytes[at - frame::HEADER_BYTES..], frame::PAYLOAD_BYTES_MAX).is_some()
     })
+}
+
+/// Reads a part of a segment; more of it where a single frame is longer.
+pub(crate) fn read_from(path: &Path, offset: u64) -> Result<Vec<u8>, LedgerError> {
+    const READ_BYTES: u64 = 1024 * 1024;
+    let bytes = read_at_most(path, offset, READ_BYTES)?;
+    match frame::first(&bytes, frame::PAYLOAD_BYTES_MAX) {
+        None if bytes.len() as u64 == READ_BYTES => {
+            read_at_most(path, offset, (frame::PAYLOAD_BYTES_MAX + frame::HEADER_BYTES) as u64)
+        }
+        _ => Ok(bytes),
+    }
+}
+
+fn read_at_most(path: &Path, offset: u64, bytes_max: u64) -> Result<Vec<u8>, LedgerError> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::Start(offset))?;
+        file.take(bytes_max).read_to_end(&mut bytes)
+    });
+    read.map_err(|error| recorder::io(path, error))?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

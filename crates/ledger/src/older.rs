@@ -77,22 +77,8 @@ fn a_folder_with_leaves_of_the_version_before_goes_on() {
     assert_eq!(ledger.interrupted, 0);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let next = runtime.block_on(async {
-        let draft = crate::IntentDraft {
-            session,
-            kind: RecordKind::Exchange,
-            received: at,
-            actor: Ledger::gateway_actor(),
-            client: Client::default(),
-            task: Task::default(),
-            target: Target::default(),
-            request: RequestFacts::default(),
-            statement: Statement::default(),
-            job: Job::default(),
-            decision: Decision::default(),
-            text: crate::StatementText::default(),
-            caused_by: None,
-            left_out: None,
-        };
+        let actor = Ledger::gateway_actor();
+        let draft = crate::IntentDraft::new(session, RecordKind::Exchange, at, actor);
         let kept = crate::Recording { results: Retained::Hash, uploads: Retained::Hash, is_excluded: false };
         let record = ledger.open_record(draft, kept).await.unwrap();
         let closing = crate::Closing::new(Outcome::Ok, Status::default());

@@ -27,7 +27,7 @@ use crate::{frame, recorder};
 const COMMIT_CONTEXT: &[u8] = b"hansard/blob/v1\0";
 /// Of entries that are compressed by themselves: their tag is committed to as well.
 const COMMIT_CONTEXT_TAGGED: &[u8] = b"hansard/blob/v2\0";
-/// Of SHA-256 digests, whose tag is `DIGEST`.
+/// Commits to SHA-256 digests, whose tag is `DIGEST`.
 const COMMIT_CONTEXT_DIGEST: &[u8] = b"hansard/digest/v1\0";
 const SALT_BYTES: usize = 32;
 const ENTRY_HEADER_BYTES: usize = 1 + SALT_BYTES;
@@ -48,7 +48,7 @@ const KEY_BYTES_MAX: usize = 256;
 pub(crate) const GROUP_BYTES: usize = 1024 * 1024;
 /// A group is at most that and one more entry.
 const GROUP_BYTES_MAX: usize = 40 * 1024 * 1024;
-/// What the system fails to read is read so often, and then again after so long.
+/// Tries of what the system fails to read, and the time between them.
 const READS_MAX: u32 = 4;
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// Opened groups that are kept: whoever reads in order opens each once.
@@ -280,7 +280,7 @@ impl Sealer {
         payload_of(&group, blob, &*self.unpacking).ok_or_else(damaged)
     }
 
-    /// The same for the index, which is shown without what it could not read until it is built anew: what the system
+    /// Opens it for the index, which is shown without what it could not read until it is built anew: what the system
     /// failed to read is read once more.
     pub(crate) fn open_patiently(&self, session: SessionId, blob: &BlobRef) -> Result<Vec<u8>, LedgerError> {
         for _ in 1..READS_MAX {
@@ -292,7 +292,7 @@ impl Sealer {
         self.open(session, blob)
     }
 
-    /// A digest behind a reference, for the index.
+    /// Opens the digest behind a reference, for the index.
     pub(crate) fn open_digest(&self, session: SessionId, blob: &BlobRef) -> Result<Digest, LedgerError> {
         let bytes = self.open_patiently(session, blob)?;
         let digest =
@@ -344,8 +344,7 @@ impl Sealer {
         let damaged = || LedgerError::Damaged(format!("{} at {}", path.display(), blob.offset));
         let (payload, _) = frame::first(&framed, frame::PAYLOAD_BYTES_MAX).ok_or_else(damaged)?;
         let sealed = payload.strip_prefix(session.0.as_bytes().as_slice()).ok_or_else(damaged)?;
-        let day = blob.segment.split('/').next().unwrap_or_default();
-        let clear = self.open_with_any_key(blob.class, session, day, sealed)?;
+        let clear = self.open_with_any_key(blob.class, session, blob.day(), sealed)?;
         entries_of(&clear).ok_or_else(damaged)
     }
 

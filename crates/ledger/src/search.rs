@@ -12,7 +12,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use crate::index::{SqlError, SqlRow, fts_table, sql};
+use crate::index::{SqlError, SqlRow, TEXT_DAYS, days, fts_table, sql};
 use crate::recorder::{Ledger, LedgerError};
 use crate::text::StatementText;
 
@@ -45,7 +45,7 @@ pub struct Filter {
     pub effect: Option<String>,
     /// The newest so many; absent = all.
     pub limit: Option<u64>,
-    /// What is under way, not what has ended.
+    /// Only what is under way, instead of what has ended.
     pub open: bool,
     /// Only records that closed with this leaf or a later one, oldest first: for `tail`.
     pub from: Option<u64>,
@@ -74,7 +74,7 @@ pub struct SessionSummary {
 }
 
 impl SessionSummary {
-    /// Of a session, by one of its exchanges that is under way.
+    /// Sums up a session by one of its exchanges that is under way.
     pub(crate) fn of_open(record: &Record) -> Self {
         Self {
             id: record.session,
@@ -160,7 +160,7 @@ impl Ledger {
         let db = self.index.reader()?;
         let mut wanted = Wanted::new(filter);
         if let Some(text) = &filter.contains {
-            wanted.containing(text, &text_days(&db)?);
+            wanted.containing(text, &days(&db, TEXT_DAYS)?);
         }
         let mut query = db.prepare(&wanted.sql()).map_err(sql)?;
         let values: Vec<&dyn ToSql> = wanted.values.iter().map(|value| value.as_ref()).collect();
@@ -455,13 +455,6 @@ fn read_session(row: &Row<'_>) -> Result<SessionSummary, LedgerError> {
 
 fn parse_session(text: &str) -> Result<SessionId, LedgerError> {
     text.parse().map_err(|_| LedgerError::Index("a session id that is none".to_owned()))
-}
-
-/// The days that have a full-text table.
-fn text_days(db: &rusqlite::Connection) -> Result<Vec<String>, LedgerError> {
-    let mut query = db.prepare("SELECT DISTINCT day FROM t_texts").map_err(sql)?;
-    let days = query.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(sql)?;
-    Ok(days)
 }
 
 /// A filter as SQL.

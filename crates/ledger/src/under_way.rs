@@ -17,7 +17,7 @@ use crate::search::{Filter, SessionSummary};
 /// Longer statements are shown by their beginning while they run, so that what is under way costs no memory of its own.
 const SQL_BYTES_MAX: usize = 16 * 1024;
 
-/// What a stream has done so far.
+/// Tables and counts of a stream so far.
 #[derive(Clone, Debug, Default)]
 pub struct SoFar {
     pub tables: Vec<String>,
@@ -59,7 +59,7 @@ impl UnderWay {
 }
 
 impl Seen {
-    /// What is shown of an intent.
+    /// Keeps what is shown of an intent.
     pub(crate) fn new(
         session: SessionId,
         body: &Body,
@@ -78,7 +78,7 @@ impl Seen {
         }
     }
 
-    /// The beginning of a draft's statement.
+    /// Copies the beginning of a draft's statement.
     pub(crate) fn sql_of(draft: &IntentDraft) -> Option<String> {
         let sql = draft.text.sql.as_ref()?;
         Some(sql[..sql.floor_char_boundary(SQL_BYTES_MAX)].to_owned())
@@ -150,7 +150,7 @@ impl Drop for Shown {
 }
 
 impl Ledger {
-    /// What is under way and matches, the newest first, each as far as it has come. Its outcome is `unknown` and its status
+    /// Returns what is under way and matches, the newest first, each as far as it has come. Its outcome is `unknown` and its status
     /// `underWay`; it has no place in the log yet.
     pub fn open_records(&self, filter: &Filter) -> Vec<Record> {
         let all: Vec<Arc<Seen>> = self.under_way.all().values().rev().cloned().collect();

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::append::{Append, Groups, Place, Places, day_of};
+use crate::append::{Append, Groups, Place, Places};
 use crate::body::Sealed;
 use crate::checkpoint::{Checkpoint, Checkpointer, Written};
 use crate::failpoint::failpoint;
@@ -158,7 +158,7 @@ struct DaySegments {
     name: String,
     blobs: Segment,
     keys: Segment,
-    /// Of the class that lives as long as leaves: the number of each leaf that refers to the day.
+    /// Numbers of the leaves that refer to the day, of the class that lives as long as they do.
     named: Option<Segment>,
 }
 
@@ -428,7 +428,7 @@ impl Writer {
         let mut bytes = Vec::with_capacity(round.len());
         for (append, (refs, pieces)) in round.iter().zip(referred) {
             let n = self.end.next_n;
-            let days: Vec<String> = pieces.iter().map(|piece| day_of(piece).to_owned()).collect();
+            let days: Vec<String> = pieces.iter().map(|piece| piece.day().to_owned()).collect();
             results.push(self.number(append, refs, pieces).map(|leaf| bytes.push(leaf)));
             for day in days {
                 self.name_day(&day, n)?;

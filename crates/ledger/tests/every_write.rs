@@ -22,7 +22,7 @@ const FOLDER: &str = "HANSARD_TEST_FOLDER";
 const ALL: &str = "HANSARD_TEST_ALL";
 /// A key of this test alone: 32 bytes.
 const KEY: &[u8] = b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-/// What may fail, and how often it is called by a thread while the exchanges are written, about.
+/// Calls that may fail, and how often it is called by a thread while the exchanges are written, about.
 const CALLS: &[(&str, usize)] = &[
     ("pwrite64", 60),
     ("write", 40),
@@ -33,7 +33,7 @@ const CALLS: &[(&str, usize)] = &[
     ("ftruncate", 2),
     ("rename", 2),
 ];
-/// Of a sample, every so many is tried.
+/// Distance between those that a sample tries.
 const SAMPLED: usize = 9;
 
 fn open(folder: &Path) -> Ledger {
@@ -65,20 +65,9 @@ async fn write(ledger: &Ledger) {
         let now = SystemClock.now();
         let id = RecordId::new(now);
         let draft = IntentDraft {
-            session: SessionId::new(now),
-            kind: RecordKind::Exchange,
-            received: now,
-            actor: Ledger::gateway_actor(),
-            client: Client::default(),
-            task: Task::default(),
-            target: Target::default(),
-            request: RequestFacts::default(),
             statement: Statement { tables: tables(n), ..Statement::default() },
-            job: Job::default(),
-            decision: Decision::default(),
             text: StatementText { sql: Some(format!("SELECT {n}")), ..StatementText::default() },
-            caused_by: None,
-            left_out: None,
+            ..IntentDraft::new(SessionId::new(now), RecordKind::Exchange, now, Ledger::gateway_actor())
         };
         let kept = Recording { results: Retained::Rows, uploads: Retained::Rows, is_excluded: false };
         let Ok(mut record) = ledger.open_record_as(id, Box::new(draft), kept).await else {

@@ -68,21 +68,11 @@ fn open(folder: &Path) -> Result<Ledger, LedgerError> {
 
 fn intent(session: SessionId, sql: &str) -> IntentDraft {
     let said = |value: &str| Some(Asserted { value: value.to_owned(), proof: Proof::Verified });
+    let actor = Actor { id: said("a"), kind: ActorKind::Person, ..Ledger::gateway_actor() };
     IntentDraft {
-        session,
-        kind: RecordKind::Exchange,
-        received: Timestamp::from_secs(1_800_000_000),
-        actor: Actor { id: said("a"), kind: ActorKind::Person, ..Ledger::gateway_actor() },
-        client: Client::default(),
-        task: Task::default(),
-        target: Target::default(),
-        request: RequestFacts::default(),
-        statement: Statement::default(),
-        job: Job::default(),
         decision: Decision { effect: Effect::Allow, ..Decision::default() },
         text: StatementText { sql: Some(sql.to_owned()), ..StatementText::default() },
-        caused_by: None,
-        left_out: None,
+        ..IntentDraft::new(session, RecordKind::Exchange, Timestamp::from_secs(1_800_000_000), actor)
     }
 }
 
@@ -518,7 +508,7 @@ fn names(count: usize, bytes: usize) -> Vec<String> {
     (0..count).map(|n| format!("p.d.{n:06}_{}", "t".repeat(bytes))).collect()
 }
 
-/// What each leaf of a folder says, and how long it is.
+/// Reads what each leaf of a folder says, and how long it is.
 fn leaves_of(folder: &Path) -> Vec<(usize, serde_json::Value)> {
     let bytes = std::fs::read(leaves(folder)).unwrap();
     let mut found = Vec::new();

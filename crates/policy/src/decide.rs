@@ -262,12 +262,12 @@ impl Policy {
         self.reads_spending
     }
 
-    /// Whether some rule leaves exchanges out of the record.
+    /// Tells if some rule leaves exchanges out of the record.
     pub fn excludes(&self) -> bool {
         self.rules.iter().any(|rule| matches!(rule.action, RuleAction::Record(RecordAs::Excluded)))
     }
 
-    /// Whether the rule of that name leaves exchanges out of the record.
+    /// Tells if the rule of that name leaves exchanges out of the record.
     pub fn excludes_by(&self, name: &str) -> bool {
         let leaves_out = |rule: &&Rule| matches!(rule.action, RuleAction::Record(RecordAs::Excluded));
         self.rules.iter().filter(leaves_out).any(|rule| rule.name == name)

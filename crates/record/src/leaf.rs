@@ -107,7 +107,7 @@ impl Leaf {
     }
 }
 
-/// What `hansard.leaf/1` had in its body.
+/// Body of `hansard.leaf/1`, as far as it had what stands beside the body now.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum BodyBefore {
@@ -193,12 +193,12 @@ pub struct OutcomeLeaf {
     pub result: ResultFacts,
     /// Without its message, which lies in the leaf's text.
     pub status: Status,
-    /// Set where the intent was left out by a rule and it ran as something else than was decided on: what was left out.
+    /// Left out by a rule at first: told again, for it ran as something else than was decided on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<Box<LeftOut>>,
 }
 
-/// What a rule leaves out of an intent.
+/// Facts that a rule leaves out of an intent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LeftOut {
     pub kind: RecordKind,
@@ -214,7 +214,7 @@ pub struct LeftOut {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Uploaded {
     pub bytes: u64,
-    /// Of `hansard.leaf/1` alone; since then it is sealed.
+    /// Stands in `hansard.leaf/1` alone; since then it is sealed.
     #[serde(default, skip_serializing)]
     pub sha256: Option<Digest>,
 }
@@ -278,6 +278,13 @@ pub struct BlobRef {
     /// `SHA-256("hansard/blob/v2" || 0x00 || mark of the form || salt || those bytes)`; of a digest
     /// `SHA-256("hansard/digest/v1" || 0x00 || salt || digest)`
     pub commit: Digest,
+}
+
+impl BlobRef {
+    /// The UTC day that it lies in.
+    pub fn day(&self) -> &str {
+        self.segment.split('/').next().unwrap_or_default()
+    }
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -350,7 +350,7 @@ pub struct ResultFacts {
     pub retained: Retained,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masked: Vec<Value>,
-    /// Of a reply that broke off: at most so many decoded bytes had left. What is kept may be a window more.
+    /// Decoded bytes that had left at most, of a reply that broke off. What is kept may be a window more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered_at_most: Option<u64>,
     /// With `--rows`: the body as delivered, in BigQuery's JSON.

@@ -30,7 +30,7 @@ pub struct Followed {
     pub fingerprint: String,
     /// Marks what a rule leaves out of the record, as in `Owner`.
     pub excluded_by: String,
-    /// Of what is left out: hashes of the tables that were decided on, as a JSON list; empty where they are not known for certain.
+    /// Hashes of the tables that were decided on, of what is left out, as a JSON list; empty where they are not known for certain.
     pub tables: String,
     /// The account that started it, if not the connection's own.
     pub account: Option<String>,

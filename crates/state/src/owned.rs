@@ -75,13 +75,27 @@ pub struct Claim {
     pub follow: Option<Followed>,
     /// What was billed, counted with the claim or not at all.
     pub spent: Option<Spent>,
-    /// It is by a statement of its own: where that is not left out of the record, nothing that it makes or names is.
+    /// Tells if it is by a statement of its own: where that is not left out of the record, nothing that it makes or names is.
     pub is_statement: bool,
 }
 
 impl Claim {
+    /// Makes a plain claim: nothing is followed by it, and nothing was billed.
+    pub fn new(owned: Vec<Owned>, owner: Owner, at: Timestamp) -> Self {
+        Self { owned, owner, at, follow: None, spent: None, is_statement: false }
+    }
+
     fn is_told(&self) -> bool {
         self.is_statement && self.owner.excluded_by.is_empty()
+    }
+
+    /// Tells if a thing of that owner is the claimant's already, with the mark that it is to have.
+    fn changes_nothing_of(&self, owner: &Owner) -> bool {
+        owner.principal == self.owner.principal && !self.takes_mark_of(owner)
+    }
+
+    fn takes_mark_of(&self, owner: &Owner) -> bool {
+        self.is_told() && !owner.excluded_by.is_empty()
     }
 }
 
@@ -163,10 +177,9 @@ impl Owners {
 
     /// Claims; durable when this returns.
     pub async fn claim(&self, claim: Claim) -> Result<Claimed, ClaimError> {
-        let is_theirs =
-            |owner: Option<Owner>| owner.is_some_and(|owner| owner.principal == claim.owner.principal);
+        let is_theirs = |owner: Option<Owner>| owner.is_some_and(|owner| claim.changes_nothing_of(&owner));
         let known = claim.owned.iter().all(|owned| is_theirs(self.known.find(owned)));
-        if known && !claim.is_told() && claim.follow.is_none() && claim.spent.is_none() {
+        if known && claim.follow.is_none() && claim.spent.is_none() {
             return Ok(Claimed::Owned { new: Vec::new() });
         }
         self.ask(Work::Claim(Box::new(claim))).await
@@ -233,7 +246,7 @@ impl Known {
         self.all().remember(owned, owner);
     }
 
-    /// The same of what was read when so much had been forgotten.
+    /// Remembers what was read when so much had been forgotten, if nothing was since.
     fn remember_read(&self, owned: Owned, owner: Owner, forgotten: u64) {
         let mut all = self.all();
         if all.forgotten == forgotten {
@@ -241,10 +254,18 @@ impl Known {
         }
     }
 
-    fn forget(&self, is_old: impl Fn(&Owned, &Owner) -> bool) {
+    fn forget<'a>(&self, names: impl Iterator<Item = &'a Owned>) {
+        let mut all = self.all();
+        for name in names {
+            all.forgotten += 1;
+            all.owners.remove(name);
+        }
+    }
+
+    fn forget_marked(&self, mark: &str) {
         let mut all = self.all();
         all.forgotten += 1;
-        all.owners.retain(|owned, owner| !is_old(owned, owner));
+        all.owners.retain(|_, owner| owner.excluded_by != mark);
     }
 
     fn all(&self) -> MutexGuard<'_, Remembered> {
@@ -277,13 +298,13 @@ fn commit(state: &State, known: &Known, round: Vec<Asked>) {
                     // What was theirs before stays under the record that was first.
                     (Work::Claim(claim), Claimed::Owned { new }) => {
                         if claim.is_told() {
-                            known.forget(|name, _| claim.owned.contains(name));
+                            known.forget(claim.owned.iter().filter(|owned| !new.contains(owned)));
                         }
                         new.iter().for_each(|owned| known.remember(owned.clone(), claim.owner.clone()));
                     }
                     (Work::Claim(_), Claimed::Taken(_)) => {}
-                    (Work::Tell(mark), _) => known.forget(|_, owner| owner.excluded_by == mark),
-                    (Work::Release(owned, _), _) => known.forget(|name, _| owned.contains(name)),
+                    (Work::Tell(mark), _) => known.forget_marked(&mark),
+                    (Work::Release(owned, _), _) => known.forget(owned.iter()),
                 }
                 let _ = asked.done.send(Ok(result));
             }
@@ -330,7 +351,7 @@ fn claim_all(db: &Transaction<'_>, claim: &Claim) -> rusqlite::Result<Claimed> {
             Some(owner) if owner.principal != claim.owner.principal => {
                 return Ok(Claimed::Taken(owned.clone()));
             }
-            Some(owner) if claim.is_told() && !owner.excluded_by.is_empty() => {
+            Some(owner) if claim.takes_mark_of(&owner) => {
                 db.prepare_cached("UPDATE owned SET excluded_by = '' WHERE kind = ?1 AND name = ?2")?
                     .execute(params![owned.kind.as_str(), owned.name])?;
             }
@@ -385,17 +406,13 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let state = Arc::new(State::open(&folder.join("state.db")).unwrap());
         let owners = Owners::start(state.clone());
-        let claim = |principal: &str, record: &str, job: &str| Claim {
-            owned: vec![Owned::job("p", job)],
-            owner: Owner {
+        let claim = |principal: &str, record: &str, job: &str| {
+            let owner = Owner {
                 principal: principal.to_owned(),
                 record: record.to_owned(),
                 excluded_by: String::new(),
-            },
-            at: Timestamp::from_secs(1),
-            follow: None,
-            spent: None,
-            is_statement: false,
+            };
+            Claim::new(vec![Owned::job("p", job)], owner, Timestamp::from_secs(1))
         };
         let new = Claimed::Owned { new: vec![Owned::job("p", "j")] };
         assert_eq!(owners.claim(claim("okta/a", "1", "j")).await.unwrap(), new);

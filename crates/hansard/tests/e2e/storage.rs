@@ -245,18 +245,29 @@ impl Drop for Appends {
     }
 }
 
+/// A gateway before an upstream that does what rows say.
+async fn appends_world() -> (Appends, World, Gateway) {
+    let upstream = Appends::start();
+    let world = World::with_storage(binary(), "http://127.0.0.1:9", Some(&upstream.1), "").await;
+    let gateway = world.gateway();
+    (upstream, world, gateway)
+}
+
+/// The words of a client that appends rows as Alice.
+fn appending(world: &World, gateway: &Gateway, how: &str, rows: &[&str]) -> Vec<String> {
+    let script = root().join("tests/clients/python/appends_client.py");
+    let target = gateway.url.trim_start_matches("http://");
+    let token = world.issuer.token("alice@example.com", &["data"]);
+    python(&[&[script.to_str().expect("a path"), target, &token, how], rows].concat())
+}
+
 /// Attacks 57 and 66: what BigQuery refused within a stream that went well, and who closed it how.
 #[test]
 fn a_stream_is_recorded_as_it_was_taken_however_it_is_closed() {
     block_on(async {
-        let upstream = Appends::start();
-        let world = World::with_storage(binary(), "http://127.0.0.1:9", Some(&upstream.1), "").await;
-        let gateway = world.gateway();
-        let token = world.issuer.token("alice@example.com", &["data"]);
-        let script = root().join("tests/clients/python/appends_client.py");
+        let (_upstream, world, gateway) = appends_world().await;
         let append = |how: &str, rows: &[&str]| {
-            let target = gateway.url.trim_start_matches("http://");
-            let words = python(&[&[script.to_str().expect("a path"), target, &token, how], rows].concat());
+            let words = appending(&world, &gateway, how, rows);
             let output = run(Command::new(&words[0]).args(&words[1..]));
             assert_eq!(output.code, 0, "{output:?}");
             output.stdout.lines().count()
@@ -303,13 +314,8 @@ fn a_stream_is_recorded_as_it_was_taken_however_it_is_closed() {
 #[test]
 fn a_stream_under_way_is_seen_with_what_it_has_written() {
     block_on(async {
-        let upstream = Appends::start();
-        let world = World::with_storage(binary(), "http://127.0.0.1:9", Some(&upstream.1), "").await;
-        let gateway = world.gateway();
-        let token = world.issuer.token("alice@example.com", &["data"]);
-        let script = root().join("tests/clients/python/appends_client.py");
-        let target = gateway.url.trim_start_matches("http://");
-        let words = python(&[script.to_str().expect("a path"), target, &token, "hold", "a", "b"]);
+        let (_upstream, world, gateway) = appends_world().await;
+        let words = appending(&world, &gateway, "hold", &["a", "b"]);
         let mut client = Command::new(&words[0])
             .args(&words[1..])
             .stdout(Stdio::piped())
